@@ -1,0 +1,180 @@
+//! The plan: a configuration parsed, defaulted, checked and resolved. Nothing past this type looks
+//! at TOML again, and nothing checks again what is checked here.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tidemill_core::retry::RetryPolicy;
+
+use crate::reference::Text;
+
+/// Everything a file declares. Maps go by the names of the file.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// `[engine]`.
+    pub engine: EnginePlan,
+    /// `[buckets.*]`.
+    pub buckets: BTreeMap<String, Arc<BucketPlan>>,
+    /// `[functions.*]`.
+    pub functions: BTreeMap<String, Arc<FunctionPlan>>,
+    /// `[triggers.*]`.
+    pub triggers: BTreeMap<String, Arc<TriggerPlan>>,
+    /// What the file asks for that this engine does not have yet: `check` is content with it,
+    /// `run` says so and stops.
+    pub not_built: Vec<NotBuilt>,
+}
+
+/// A part of the file that parses but cannot run yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotBuilt {
+    /// Where it stands: `file:line:column`.
+    pub at: String,
+    /// What it is, such as ``trigger `billing`: source `amqp` ``.
+    pub what: String,
+}
+
+/// `[engine]`.
+#[derive(Clone, Debug)]
+pub struct EnginePlan {
+    /// The folder of the journal, the lock and the compiled components; absolute.
+    pub data: PathBuf,
+    /// Where HTTP triggers listen.
+    pub http: SocketAddr,
+    /// Where console, API, metrics and health listen.
+    pub admin: SocketAddr,
+    /// What a client of the admin address must show; always there if it is not a loopback address.
+    pub admin_token: Option<Text>,
+    /// The journal's size, in bytes, at which the intake stops.
+    pub journal_limit: u64,
+    /// How long running attempts may go on after SIGTERM.
+    pub drain: Duration,
+}
+
+/// `[buckets.NAME]`.
+#[derive(Clone, Debug)]
+pub struct BucketPlan {
+    /// Its name.
+    pub name: String,
+    /// Where its objects are.
+    pub store: Store,
+}
+
+/// Where a bucket's objects are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Files below a folder; absolute.
+    File {
+        /// The folder.
+        root: PathBuf,
+    },
+    /// A store that is not built yet.
+    NotBuilt {
+        /// The scheme of its URL.
+        scheme: String,
+    },
+}
+
+/// `[functions.NAME]`.
+#[derive(Clone, Debug)]
+pub struct FunctionPlan {
+    /// Its name.
+    pub name: String,
+    /// The component's file; absolute.
+    pub component: PathBuf,
+    /// The most linear memory of an instance, in bytes.
+    pub memory: u64,
+    /// The longest an attempt may take.
+    pub timeout: Duration,
+    /// The most an attempt may reply, emit and write in all, in bytes.
+    pub output: u64,
+    /// The most attempts at a time.
+    pub concurrency: usize,
+    /// Instances kept ready.
+    pub warm: usize,
+    /// Whether an instance serves many events.
+    pub reuse: bool,
+    /// What the handler reads by `wasi:config` and as environment variables.
+    pub env: BTreeMap<String, Text>,
+    /// The same, never shown.
+    pub secrets: BTreeMap<String, Text>,
+    /// What it may touch.
+    pub allow: Allow,
+}
+
+/// What a function may touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// Buckets it may read.
+    pub read: Vec<String>,
+    /// Buckets it may write.
+    pub write: Vec<String>,
+    /// `host:port` it may call.
+    pub http: Vec<String>,
+    /// Key-value stores it may use.
+    pub store: Vec<String>,
+    /// Types of events it may emit.
+    pub emit: Vec<String>,
+}
+
+/// `[triggers.NAME]`.
+#[derive(Clone, Debug)]
+pub struct TriggerPlan {
+    /// Its name.
+    pub name: String,
+    /// The function it runs; one of [`Plan::functions`].
+    pub function: String,
+    /// What it listens to.
+    pub source: SourcePlan,
+    /// What follows a failure.
+    pub retry: RetryPolicy,
+}
+
+/// What a trigger listens to.
+#[derive(Clone, Debug)]
+pub enum SourcePlan {
+    /// `bucket = { ... }`.
+    Bucket(BucketSource),
+    /// A source that is not built yet.
+    NotBuilt {
+        /// Its key in the file.
+        key: String,
+    },
+}
+
+/// `bucket = { ... }`.
+#[derive(Clone, Debug)]
+pub struct BucketSource {
+    /// One of [`Plan::buckets`].
+    pub bucket: String,
+    /// Whether objects that come or change are events for this trigger.
+    pub created: bool,
+    /// Whether objects that go are.
+    pub deleted: bool,
+    /// How their keys start.
+    pub prefix: String,
+    /// How their keys end, one of these; empty, any.
+    pub suffix: Vec<String>,
+    /// What becomes of an object when all its deliveries are ok. The same for all triggers of a
+    /// bucket.
+    pub after: After,
+    /// How often the bucket is listed to find what was missed. The same for all triggers of a
+    /// bucket.
+    pub rescan: Duration,
+}
+
+/// What becomes of an object that was handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It stays.
+    Keep,
+    /// It goes.
+    Delete,
+    /// It goes elsewhere: its key behind `prefix`, in `bucket`.
+    Move {
+        /// One of [`Plan::buckets`].
+        bucket: String,
+        /// Put before its key.
+        prefix: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! Sources and destinations: what turns the world into events.

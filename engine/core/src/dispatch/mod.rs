@@ -1,0 +1,274 @@
+//! Which delivery runs next: by due time within a queue, by deficit round robin between queues, and
+//! never past the cap of a gate.
+//!
+//! A queue holds the deliveries of one trigger (its outbox is a queue of its own); a gate is what
+//! several queues share a cap on, such as a function. Only a [`Window`] of each queue is in memory.
+//! This module decides; it neither runs a delivery nor reads the journal. Whoever drives it calls
+//! [`Dispatch::next`] until it says to wait, and tells it what arrived, was loaded and ended.
+
+mod window;
+
+#[cfg(test)]
+mod model_test;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::{delivery::Seq, limits, time::Timestamp};
+
+use window::Window;
+
+/// A queue, by its place in the list that [`Dispatch::new`] was given.
+pub type QueueIndex = usize;
+/// A gate, likewise.
+pub type GateIndex = usize;
+
+/// What each turn of the round robin adds to a queue's deficit.
+const QUANTUM: u64 = 8;
+/// The bytes of an event that cost as much as the delivery itself.
+const BYTES_PER_COST: usize = 64 << 10;
+
+/// A delivery that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place in the journal.
+    pub seq: Seq,
+    /// Not to run before.
+    pub due: Timestamp,
+    /// Bytes of its event.
+    pub size: usize,
+}
+
+impl Waiting {
+    fn cost(&self) -> u64 {
+        1 + (self.size / BYTES_PER_COST) as u64
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Start this delivery, and call [`Dispatch::ended`] when it has ended.
+    Start {
+        /// Its queue.
+        queue: QueueIndex,
+        /// Which.
+        seq: Seq,
+    },
+    /// Read the next page of this queue from the journal and pass it to [`Dispatch::loaded`].
+    Load {
+        /// The queue.
+        queue: QueueIndex,
+        /// What sorts after this by (due, seq).
+        after: Option<(Timestamp, Seq)>,
+        /// So many.
+        limit: usize,
+    },
+    /// Nothing to do before this time, or before something arrives or ends.
+    Wait(Option<Timestamp>),
+}
+
+/// Where a queue stands in the round robin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing waits.
+    Idle,
+    /// The first delivery is due then.
+    Timer(Timestamp),
+    /// In the ring, with something due.
+    Ring,
+    /// Its gate is at its cap.
+    Blocked,
+}
+
+#[derive(Debug)]
+struct Queue {
+    gate: GateIndex,
+    window: Window,
+    place: Place,
+    deficit: u64,
+    /// Whether it has been given its quantum in this turn.
+    in_turn: bool,
+}
+
+#[derive(Debug)]
+struct Gate {
+    cap: usize,
+    running: usize,
+    blocked: Vec<QueueIndex>,
+}
+
+/// The state of the round robin.
+#[derive(Debug)]
+pub struct Dispatch {
+    queues: Vec<Queue>,
+    gates: Vec<Gate>,
+    ring: VecDeque<QueueIndex>,
+    timers: BTreeSet<(Timestamp, QueueIndex)>,
+    /// Queues that want a page.
+    hungry: Vec<QueueIndex>,
+    /// What all gates together may run.
+    cap: usize,
+    running: usize,
+}
+
+impl Dispatch {
+    /// Queues by the gate that each passes, gates by their caps, and the cap over all. Every queue
+    /// begins by loading what the journal holds.
+    pub fn new(queues: &[GateIndex], gates: &[usize], cap: usize) -> Dispatch {
+        Dispatch::with_window(queues, gates, cap, limits::WINDOW)
+    }
+
+    fn with_window(queues: &[GateIndex], gates: &[usize], cap: usize, window: usize) -> Dispatch {
+        let queue = |&gate: &GateIndex| Queue {
+            gate,
+            window: Window::new(window),
+            place: Place::Idle,
+            deficit: 0,
+            in_turn: false,
+        };
+        let gate = |&cap: &usize| Gate {
+            cap,
+            running: 0,
+            blocked: Vec::new(),
+        };
+        Dispatch {
+            queues: queues.iter().map(queue).collect(),
+            gates: gates.iter().map(gate).collect(),
+            ring: VecDeque::new(),
+            timers: BTreeSet::new(),
+            hungry: (0..queues.len()).collect(),
+            cap,
+            running: 0,
+        }
+    }
+
+    /// A delivery of this queue has become pending in the journal.
+    pub fn arrived(&mut self, queue: QueueIndex, delivery: Waiting) {
+        self.queues[queue].window.arrived(delivery);
+        self.place(queue);
+    }
+
+    /// The page asked for by [`Step::Load`] came: what the journal held, in order, up to the limit.
+    pub fn loaded(&mut self, queue: QueueIndex, page: Vec<Waiting>) {
+        self.queues[queue].window.loaded(page);
+        self.look_for_hunger(queue);
+        self.place(queue);
+    }
+
+    /// The page could not be read; it is asked for again.
+    pub fn load_failed(&mut self, queue: QueueIndex) {
+        self.queues[queue].window.load_failed();
+        self.look_for_hunger(queue);
+    }
+
+    /// A started delivery has ended. If it is to run again, [`Dispatch::arrived`] follows.
+    pub fn ended(&mut self, queue: QueueIndex, seq: Seq) {
+        self.queues[queue].window.ended(seq);
+        let gate = &mut self.gates[self.queues[queue].gate];
+        gate.running -= 1;
+        self.running -= 1;
+        for freed in std::mem::take(&mut gate.blocked) {
+            self.queues[freed].place = Place::Ring;
+            self.ring.push_back(freed);
+        }
+    }
+
+    /// How many deliveries are running.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many deliveries of this queue wait in memory, and whether more wait in the journal.
+    pub fn waiting(&self, queue: QueueIndex) -> (usize, bool) {
+        let window = &self.queues[queue].window;
+        (window.len(), window.has_more())
+    }
+
+    /// What to do next, at this time.
+    pub fn next(&mut self, now: Timestamp) -> Step {
+        if let Some(queue) = self.hungry.pop() {
+            let (after, limit) = self.queues[queue].window.load();
+            return Step::Load {
+                queue,
+                after,
+                limit,
+            };
+        }
+        while let Some(&(due, queue)) = self.timers.first()
+            && due <= now
+        {
+            self.timers.pop_first();
+            self.queues[queue].place = Place::Ring;
+            self.ring.push_back(queue);
+        }
+        if self.running >= self.cap {
+            return Step::Wait(None);
+        }
+        while let Some(&index) = self.ring.front() {
+            let queue = &mut self.queues[index];
+            let gate = &mut self.gates[queue.gate];
+            let Some(first) = queue.window.first().filter(|first| first.due <= now) else {
+                // No queue collects credit by resting.
+                queue.place = Place::Idle;
+                queue.in_turn = false;
+                queue.deficit = 0;
+                self.ring.pop_front();
+                self.place(index);
+                continue;
+            };
+            if gate.running >= gate.cap {
+                // It keeps its turn and its credit, or others would always pass it.
+                queue.place = Place::Blocked;
+                gate.blocked.push(index);
+                self.ring.pop_front();
+                continue;
+            }
+            if !queue.in_turn {
+                queue.in_turn = true;
+                queue.deficit += QUANTUM;
+            }
+            if queue.deficit < first.cost() {
+                queue.in_turn = false;
+                self.ring.rotate_left(1);
+                continue;
+            }
+            queue.deficit -= first.cost();
+            queue.window.start();
+            gate.running += 1;
+            self.running += 1;
+            self.look_for_hunger(index);
+            return Step::Start {
+                queue: index,
+                seq: first.seq,
+            };
+        }
+        Step::Wait(self.timers.first().map(|(due, _)| *due))
+    }
+
+    /// Puts a queue that is neither in the ring nor blocked where its first delivery belongs.
+    fn place(&mut self, index: QueueIndex) {
+        let queue = &mut self.queues[index];
+        let first = queue.window.first().map(|first| first.due);
+        match queue.place {
+            Place::Ring | Place::Blocked => return,
+            Place::Timer(due) if Some(due) == first => return,
+            Place::Timer(due) => {
+                self.timers.remove(&(due, index));
+            }
+            Place::Idle => {}
+        }
+        queue.place = match first {
+            None => Place::Idle,
+            Some(due) => {
+                self.timers.insert((due, index));
+                Place::Timer(due)
+            }
+        };
+    }
+
+    fn look_for_hunger(&mut self, index: QueueIndex) {
+        if self.queues[index].window.is_hungry() && !self.hungry.contains(&index) {
+            self.hungry.push(index);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The part of a queue that is in memory.
+//!
+//! The invariant: what waits in memory sorts, by (due, seq), before all that waits only in the
+//! journal. So the order of a queue never depends on how much of it fits, and a delivery that waits
+//! for its retry never keeps one out that could run.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::Waiting;
+use crate::{delivery::Seq, time::Timestamp};
+
+type Key = (Timestamp, Seq);
+
+#[derive(Debug)]
+pub(super) struct Window {
+    limit: usize,
+    waiting: BTreeMap<Key, Waiting>,
+    /// All that waits in memory or runs, so that a page cannot bring it a second time.
+    known: HashSet<Seq>,
+    /// If more waits in the journal: all of it sorts after this.
+    more_after: Option<Option<Key>>,
+    /// What arrived while a page is being read, and may be in it or not.
+    loading: Option<Vec<Waiting>>,
+}
+
+impl Window {
+    /// A window that knows nothing yet: everything is in the journal.
+    pub(super) fn new(limit: usize) -> Window {
+        Window {
+            limit,
+            waiting: BTreeMap::new(),
+            known: HashSet::new(),
+            more_after: Some(None),
+            loading: None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        self.more_after.is_some()
+    }
+
+    pub(super) fn first(&self) -> Option<Waiting> {
+        self.waiting.first_key_value().map(|(_, waiting)| *waiting)
+    }
+
+    /// Takes the first out; it stays known until it ends.
+    pub(super) fn start(&mut self) {
+        self.waiting.pop_first();
+    }
+
+    pub(super) fn ended(&mut self, seq: Seq) {
+        self.known.remove(&seq);
+    }
+
+    pub(super) fn arrived(&mut self, delivery: Waiting) {
+        if self.known.contains(&delivery.seq) {
+            return;
+        }
+        let key = (delivery.due, delivery.seq);
+        match self.more_after {
+            Some(after) if Some(key) > after => {
+                if let Some(arrivals) = &mut self.loading {
+                    arrivals.push(delivery);
+                }
+            }
+            _ => {
+                self.insert(delivery);
+                self.evict();
+            }
+        }
+    }
+
+    /// Whether it is time to read a page.
+    pub(super) fn is_hungry(&self) -> bool {
+        self.has_more() && self.loading.is_none() && self.waiting.len() <= self.limit / 2
+    }
+
+    /// What to read: after which key, and how many.
+    pub(super) fn load(&mut self) -> (Option<Key>, usize) {
+        self.loading = Some(Vec::new());
+        (self.more_after.flatten(), self.limit)
+    }
+
+    pub(super) fn load_failed(&mut self) {
+        self.loading = None;
+    }
+
+    pub(super) fn loaded(&mut self, page: Vec<Waiting>) {
+        let arrivals = self.loading.take().unwrap_or_default();
+        let last = page.last().map(|last| (last.due, last.seq));
+        let complete = page.len() < self.limit;
+        self.more_after = if complete { None } else { Some(last) };
+        for delivery in page {
+            self.insert(delivery);
+        }
+        // The page may have been read before these were written; those that sort before its end,
+        // or all if it reached the end of the queue, would not be read again.
+        for delivery in arrivals {
+            if complete || Some((delivery.due, delivery.seq)) <= last {
+                self.insert(delivery);
+            }
+        }
+        self.evict();
+    }
+
+    fn insert(&mut self, delivery: Waiting) {
+        if self.known.insert(delivery.seq) {
+            self.waiting.insert((delivery.due, delivery.seq), delivery);
+        }
+    }
+
+    /// Leaves what sorts last to the journal once there is twice the limit, down to the limit. Not
+    /// while a page is being read: it would start after a later key than what is left out.
+    fn evict(&mut self) {
+        if self.waiting.len() <= 2 * self.limit || self.loading.is_some() {
+            return;
+        }
+        while self.waiting.len() > self.limit
+            && let Some((_, delivery)) = self.waiting.pop_last()
+        {
+            self.known.remove(&delivery.seq);
+        }
+        let last = self.waiting.last_key_value().map(|(key, _)| *key);
+        self.more_after = Some(last);
+    }
+}

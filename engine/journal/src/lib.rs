@@ -1,0 +1,233 @@
+//! The durable store: one trait, [`Journal`], its stores, and one conformance suite for them all.
+//!
+//! A [`Unit`] is what becomes durable together. Every unit is atomic by itself, all units of a
+//! commit share one fsync, and one unit's conflict fails no other. This crate stores and compares;
+//! what a unit holds is decided elsewhere.
+
+pub mod conformance;
+mod lock;
+mod sqlite;
+mod unit;
+
+use bytes::Bytes;
+use tidemill_core::{
+    BoxFuture,
+    delivery::{Cause, DeadLetter, Delivery, Seq},
+    identity::DeliveryId,
+    ledger::LedgerEntry,
+    time::Timestamp,
+};
+
+pub use lock::{DataLock, LockError, LockInfo};
+pub use sqlite::{OpenError, SqliteJournal, SqliteOptions};
+pub use unit::{
+    Accepted, Added, CursorMove, EventId, KeyDone, KvRead, KvWrite, NewDelivery, OffsetsMove,
+    Settle, Unit, UnitResult, UsageEntry, WrittenObject,
+};
+
+/// The version of a key's value: never used twice, 0 for a key that is not there.
+pub type Version = i64;
+
+/// Why the journal could not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// No space; nothing of the commit happened, and the journal goes on once there is space.
+    #[error("no space left for {path}: free some, and the engine goes on by itself")]
+    Full {
+        /// The journal's file.
+        path: String,
+    },
+    /// The disk or the file failed; whether the commit is durable cannot be known. The journal
+    /// takes nothing more: what is true is what a new start finds.
+    #[error("{path} failed ({reason}): check the disk, then start the engine again")]
+    Broken {
+        /// The journal's file.
+        path: String,
+        /// The store's words.
+        reason: String,
+    },
+    /// Another failure; nothing of the commit happened.
+    #[error("{path}: {reason}")]
+    Failed {
+        /// The journal's file.
+        path: String,
+        /// The store's words.
+        reason: String,
+    },
+    /// The journal is closed.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// A pending delivery without its event: what the dispatcher plans with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Its place.
+    pub seq: Seq,
+    /// Its identity.
+    pub id: DeliveryId,
+    /// Its trigger.
+    pub trigger: String,
+    /// Not to run before.
+    pub due: Timestamp,
+    /// About how many bytes its event has.
+    pub size: usize,
+}
+
+/// A value and its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The value.
+    pub value: Bytes,
+    /// Its version.
+    pub version: Version,
+}
+
+/// Which dead letters to list. Empty fields match all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    /// Of this trigger.
+    pub trigger: Option<String>,
+    /// Whose reason contains this text.
+    pub reason: Option<String>,
+    /// Given up at or after.
+    pub since: Option<Timestamp>,
+    /// Given up before.
+    pub until: Option<Timestamp>,
+}
+
+/// A dead letter in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterLine {
+    /// Its place, to continue a list after it.
+    pub seq: Seq,
+    /// The delivery.
+    pub id: DeliveryId,
+    /// Its trigger.
+    pub trigger: String,
+    /// Its event's source.
+    pub source: String,
+    /// Its event's subject.
+    pub subject: Option<String>,
+    /// Why it was given up.
+    pub cause: Cause,
+    /// The last attempt's reason.
+    pub reason: String,
+    /// Attempts in all.
+    pub attempts: u32,
+    /// When it was given up.
+    pub died: Timestamp,
+}
+
+/// What is in the journal, for metrics and `/readyz`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Deliveries waiting or running.
+    pub pending: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Bytes in use, the freelist left out and the log of changes included.
+    pub bytes: u64,
+}
+
+/// The durable store.
+pub trait Journal: Send + Sync {
+    /// Makes units durable: resolves after the fsync. The results stand in the order of the units.
+    /// An error means that nothing of any of them happened, unless it is [`JournalError::Broken`].
+    fn commit(&self, units: Vec<Unit>) -> BoxFuture<'_, Result<Vec<UnitResult>, JournalError>>;
+
+    /// The next pending deliveries of a trigger that sort after `after` by (due, seq), in that order.
+    fn pending(
+        &self,
+        trigger: &str,
+        after: Option<(Timestamp, Seq)>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Pending>, JournalError>>;
+
+    /// The triggers that have pending deliveries, with their number.
+    fn pending_triggers(&self) -> BoxFuture<'_, Result<Vec<(String, u64)>, JournalError>>;
+
+    /// A pending delivery with its event.
+    fn delivery(&self, seq: Seq) -> BoxFuture<'_, Result<Option<Delivery>, JournalError>>;
+
+    /// A page of dead letters, the oldest first, after the place `after`.
+    fn dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<DeadLetterLine>, JournalError>>;
+
+    /// One dead letter.
+    fn dead_letter(
+        &self,
+        id: DeliveryId,
+    ) -> BoxFuture<'_, Result<Option<DeadLetter>, JournalError>>;
+
+    /// The value of a key.
+    fn kv_get(
+        &self,
+        store: &str,
+        key: &str,
+    ) -> BoxFuture<'_, Result<Option<Versioned>, JournalError>>;
+
+    /// The next keys of a store after `after`, in order.
+    fn kv_keys(
+        &self,
+        store: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<String>, JournalError>>;
+
+    /// What the ledger of a bucket knows of these keys.
+    fn ledger(
+        &self,
+        bucket: &str,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, JournalError>>;
+
+    /// The next entries of objects that exist by the ledger, by key, after `after`.
+    fn ledger_page(
+        &self,
+        bucket: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, JournalError>>;
+
+    /// The hops of an object that the engine itself wrote.
+    fn hops(
+        &self,
+        bucket: &str,
+        key: &str,
+        etag: &str,
+    ) -> BoxFuture<'_, Result<Option<u32>, JournalError>>;
+
+    /// The cursor of a schedule.
+    fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Timestamp>, JournalError>>;
+
+    /// The watermark of a partition, and the completed offsets above it.
+    fn offsets(
+        &self,
+        trigger: &str,
+        group: &str,
+        partition: &str,
+    ) -> BoxFuture<'_, Result<Option<(i64, Vec<i64>)>, JournalError>>;
+
+    /// What became of an idempotency key that was completed and has not expired at `now`.
+    fn key_done(
+        &self,
+        trigger: &str,
+        key: &str,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Option<KeyDone>, JournalError>>;
+
+    /// The stored usage of a function, by day.
+    fn usage(&self, function: &str) -> BoxFuture<'_, Result<Vec<UsageEntry>, JournalError>>;
+
+    /// Counts what is there.
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, JournalError>>;
+
+    /// The bytes in use as of the last commit; costs nothing.
+    fn bytes(&self) -> u64;
+}
+

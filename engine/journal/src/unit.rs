@@ -1,0 +1,255 @@
+//! What becomes durable together.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidemill_core::{
+    delivery::{AttemptRecord, Cause, Redrive, Seq, Work},
+    event::Event,
+    identity::DeliveryId,
+    ledger::LedgerMove,
+    outcome::{Reply, Usage},
+    time::Timestamp,
+};
+
+use crate::Version;
+
+/// Changes that happen all or not at all.
+///
+/// They are checked and applied in the order of the fields; the first that does not hold takes the
+/// whole unit back and is its [`UnitResult`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unit {
+    /// What becomes of a delivery.
+    pub settle: Option<Settle>,
+    /// Keys that were read, which must not have changed since.
+    pub reads: Vec<KvRead>,
+    /// Keys to set or delete.
+    pub writes: Vec<KvWrite>,
+    /// Events to keep, with their deliveries: accepted, emitted, parked, or for the outbox.
+    pub accept: Vec<Accepted>,
+    /// Steps of the ledgers of buckets.
+    pub ledger: Vec<LedgerMove>,
+    /// Objects that the engine itself wrote.
+    pub written: Vec<WrittenObject>,
+    /// Event ids to remember that no ledger, cursor or watermark covers.
+    pub event_ids: Vec<EventId>,
+    /// Idempotency keys that are completed with this unit.
+    pub keys: Vec<KeyDone>,
+    /// Steps of the cursors of schedules.
+    pub cursors: Vec<CursorMove>,
+    /// Steps of partitions.
+    pub offsets: Vec<OffsetsMove>,
+    /// Added to the function's account of the day.
+    pub usage: Option<UsageEntry>,
+}
+
+/// What becomes of a delivery that the journal keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settle {
+    /// A pending delivery is done and leaves the journal.
+    Done {
+        /// Which.
+        delivery: Seq,
+    },
+    /// A pending delivery runs again.
+    Retry {
+        /// Which.
+        delivery: Seq,
+        /// Not before.
+        due: Timestamp,
+        /// The attempt that ended.
+        record: AttemptRecord,
+    },
+    /// A pending delivery is given up and becomes a dead letter.
+    Dead {
+        /// Which.
+        delivery: Seq,
+        /// Why.
+        cause: Cause,
+        /// The attempt that ended.
+        record: AttemptRecord,
+    },
+    /// A dead letter is replaced by a new delivery of the same event.
+    Redrive {
+        /// Which.
+        delivery: Seq,
+        /// In its place. Its `only_if_last` is not used.
+        new: NewDelivery,
+    },
+    /// A dead letter is thrown away. An `only_if_last` of its event will never hold.
+    Purge {
+        /// Which.
+        delivery: Seq,
+    },
+}
+
+/// A key that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvRead {
+    /// The store.
+    pub store: String,
+    /// The key.
+    pub key: String,
+    /// The version that was seen.
+    pub version: Version,
+}
+
+/// A key to set, or to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvWrite {
+    /// The store.
+    pub store: String,
+    /// The key.
+    pub key: String,
+    /// The value; absent, the key goes.
+    pub value: Option<Bytes>,
+}
+
+/// An event and its deliveries. Without deliveries the event itself is not kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accepted {
+    /// The event.
+    pub event: Event,
+    /// What it becomes.
+    pub deliveries: Vec<NewDelivery>,
+}
+
+/// A delivery to keep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewDelivery {
+    /// Its identity; the journal keeps no two deliveries with the same one.
+    pub id: DeliveryId,
+    /// Its trigger.
+    pub trigger: String,
+    /// What is to be done.
+    pub work: Work,
+    /// When the event was accepted.
+    pub accepted: Timestamp,
+    /// Not to run before.
+    pub due: Timestamp,
+    /// Its lane, if its trigger is ordered.
+    pub lane: Option<String>,
+    /// Its idempotency key, if it has one.
+    pub key: Option<String>,
+    /// Attempts that ended before it came here, the first one first: of a parked delivery.
+    pub history: Vec<AttemptRecord>,
+    /// Already given up, for this cause: kept as a dead letter.
+    pub dead: Option<(Cause, String)>,
+    /// Made from a dead letter.
+    pub redrive: Option<Redrive>,
+    /// Kept only if no other delivery of the event of this delivery, which the unit settles, is
+    /// pending or dead, and none was purged: for what may follow only when all went well.
+    pub only_if_last: Option<Seq>,
+}
+
+/// An object that the engine itself wrote, and after how many hops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenObject {
+    /// The bucket's name in the plan.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// The etag it got.
+    pub etag: String,
+    /// The hops of the event that led to it, and one.
+    pub hops: u32,
+}
+
+/// An event id to remember.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventId {
+    /// The delivery derived from it.
+    pub delivery: DeliveryId,
+    /// How long, in running time of the engine.
+    pub window: Duration,
+}
+
+/// An idempotency key that is completed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyDone {
+    /// The trigger.
+    pub trigger: String,
+    /// The key.
+    pub key: String,
+    /// The delivery that completed it.
+    pub delivery: DeliveryId,
+    /// When the key may be used anew.
+    pub expires: Timestamp,
+    /// A digest of the request, to tell a repetition from another request with the same key.
+    pub fingerprint: Option<[u8; 32]>,
+    /// The handler's reply, for whoever asks again.
+    pub reply: Option<Reply>,
+}
+
+/// A step of a schedule's cursor, taken only if it stands at `from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorMove {
+    /// The schedule: its trigger's name.
+    pub schedule: String,
+    /// Where it stood.
+    pub from: Option<Timestamp>,
+    /// Where it stands from now on.
+    pub to: Timestamp,
+}
+
+/// A step of a partition of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetsMove {
+    /// The trigger.
+    pub trigger: String,
+    /// The consumer group.
+    pub group: String,
+    /// Topic and partition.
+    pub partition: String,
+    /// All offsets below are completed.
+    pub watermark: i64,
+    /// Offsets at or above the watermark that are completed too. They are added to those known;
+    /// those below the watermark are forgotten.
+    pub completed: Vec<i64>,
+}
+
+/// An addition to a function's account, or its account of a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageEntry {
+    /// The function.
+    pub function: String,
+    /// Days since the Unix epoch, UTC.
+    pub day: i64,
+    /// Attempts.
+    pub invocations: u64,
+    /// Their use, summed; `memory` is in KiB times milliseconds here.
+    pub used: Usage,
+}
+
+/// What became of a unit. Only `Committed` changed anything.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UnitResult {
+    /// All of it is durable.
+    Committed {
+        /// The deliveries that it added, in its order; those of `only_if_last` that did not hold
+        /// are missing.
+        added: Vec<Added>,
+    },
+    /// A key that was read has changed since.
+    Conflict {
+        /// The store.
+        store: String,
+        /// The key.
+        key: String,
+    },
+    /// The journal has a delivery, event id, idempotency key, or step of a ledger, cursor or
+    /// partition of this unit already, or has gone past it.
+    Duplicate,
+    /// The delivery to settle is not there, or not in the state to be settled so.
+    Gone,
+}
+
+/// A delivery that a unit added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// Its place.
+    pub seq: Seq,
+    /// Its identity.
+    pub id: DeliveryId,
+}

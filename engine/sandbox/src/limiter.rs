@@ -1,0 +1,88 @@
+//! Counts and bounds the memory of one attempt.
+//!
+//! A denied growth is an answer to the guest, not yet an outcome: only if the guest breaks of it
+//! is the attempt out of memory.
+
+use wasmtime::ResourceLimiter;
+
+/// The memory of one attempt.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    /// The most bytes of all linear memories together.
+    limit: u64,
+    total: u64,
+    largest: u64,
+    denied: bool,
+}
+
+impl Limiter {
+    pub(crate) fn new(limit: u64) -> Limiter {
+        Limiter { limit, total: 0, largest: 0, denied: false }
+    }
+
+    /// The largest linear memory so far, in bytes.
+    pub(crate) fn largest(&self) -> u64 {
+        self.largest
+    }
+
+    /// Whether the guest was refused memory.
+    pub(crate) fn denied(&self) -> bool {
+        self.denied
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.total + (desired.saturating_sub(current)) as u64;
+        if total > self.limit {
+            self.denied = true;
+            return Ok(false);
+        }
+        if maximum.is_none_or(|maximum| desired <= maximum) {
+            self.total = total;
+            self.largest = self.largest.max(desired as u64);
+        }
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        _desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // The pool bounds every table.
+        let _ = maximum;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_memories_share_the_limit() {
+        let mut limiter = Limiter::new(100);
+        assert!(limiter.memory_growing(0, 40, None).unwrap());
+        assert!(limiter.memory_growing(0, 50, None).unwrap());
+        assert!(!limiter.denied());
+        assert!(!limiter.memory_growing(40, 51, None).unwrap(), "101 bytes in all");
+        assert!(limiter.denied());
+        assert!(limiter.memory_growing(40, 50, None).unwrap(), "exactly 100 bytes");
+        assert_eq!(limiter.largest(), 50);
+    }
+
+    #[test]
+    fn growth_beyond_the_memory_s_own_maximum_counts_nothing() {
+        let mut limiter = Limiter::new(100);
+        limiter.memory_growing(0, 90, Some(60)).unwrap();
+        assert!(!limiter.denied());
+        assert_eq!(limiter.largest(), 0);
+    }
+}

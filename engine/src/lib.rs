@@ -1,0 +1,1 @@
+//! A self-hosted serverless engine in one binary.
