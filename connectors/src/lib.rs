@@ -1,1 +1,3 @@
 //! Sources and destinations: what turns the world into events.
+
+pub mod bucket;

@@ -1,1 +1,18 @@
-//! A self-hosted serverless engine in one binary.
+//! Tidemill: a self-hosted serverless engine in one binary.
+//!
+//! `assemble` builds the parts from a plan, `dispatcher` is the engine proper, `admin` and `cli` are
+//! how people look at it. See ARCHITECTURE.md for the way of an event.
+
+pub mod admin;
+pub mod assemble;
+pub mod cli;
+mod clock;
+mod cloudevent;
+pub mod dispatcher;
+mod functions;
+mod logging;
+mod metrics;
+mod objects;
+mod operations;
+mod trace;
+pub mod views;

@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod destination;
 pub mod dispatch;
 pub mod event;
+pub mod filter;
 pub mod host;
 pub mod identity;
 pub mod intake;

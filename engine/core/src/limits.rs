@@ -35,3 +35,6 @@ pub const COMMIT_UNITS: usize = 4096;
 
 /// The most bytes of events in one commit of the journal.
 pub const COMMIT_BYTES: usize = 32 << 20;
+
+/// How long a delivery rests that could not be read from the journal.
+pub const JOURNAL_RETRY: Duration = Duration::from_secs(1);

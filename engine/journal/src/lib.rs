@@ -4,7 +4,8 @@
 //! commit share one fsync, and one unit's conflict fails no other. This crate stores and compares;
 //! what a unit holds is decided elsewhere.
 
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 mod lock;
 mod sqlite;
 mod unit;
@@ -19,7 +20,7 @@ use tidemill_core::{
 };
 
 pub use lock::{DataLock, LockError, LockInfo};
-pub use sqlite::{OpenError, SqliteJournal, SqliteOptions};
+pub use sqlite::{OpenError, RunningClock, SqliteJournal, SqliteOptions};
 pub use unit::{
     Accepted, Added, CursorMove, EventId, KeyDone, KvRead, KvWrite, NewDelivery, OffsetsMove,
     Settle, Unit, UnitResult, UsageEntry, WrittenObject,
@@ -134,6 +135,7 @@ pub struct Stats {
 pub trait Journal: Send + Sync {
     /// Makes units durable: resolves after the fsync. The results stand in the order of the units.
     /// An error means that nothing of any of them happened, unless it is [`JournalError::Broken`].
+    /// A commit whose future is dropped may happen or not.
     fn commit(&self, units: Vec<Unit>) -> BoxFuture<'_, Result<Vec<UnitResult>, JournalError>>;
 
     /// The next pending deliveries of a trigger that sort after `after` by (due, seq), in that order.
@@ -230,4 +232,3 @@ pub trait Journal: Send + Sync {
     /// The bytes in use as of the last commit; costs nothing.
     fn bytes(&self) -> u64;
 }
-

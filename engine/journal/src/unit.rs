@@ -134,16 +134,18 @@ pub struct NewDelivery {
     pub key: Option<String>,
     /// Attempts that ended before it came here, the first one first: of a parked delivery.
     pub history: Vec<AttemptRecord>,
-    /// Already given up, for this cause: kept as a dead letter.
+    /// Already given up, for this cause and reason: kept as a dead letter, which died when the last
+    /// attempt of its history ended, or else when its event was accepted.
     pub dead: Option<(Cause, String)>,
     /// Made from a dead letter.
     pub redrive: Option<Redrive>,
-    /// Kept only if no other delivery of the event of this delivery, which the unit settles, is
-    /// pending or dead, and none was purged: for what may follow only when all went well.
+    /// Kept only if the unit settles this delivery as [`Settle::Done`], no other delivery of its
+    /// event is pending or dead, and none was purged: for what may follow only when all went well.
     pub only_if_last: Option<Seq>,
 }
 
-/// An object that the engine itself wrote, and after how many hops.
+/// An object that the engine itself wrote, and after how many hops. The journal keeps the last one
+/// of a key until the key's ledger moves to its etag; of buckets without a ledger, tell it nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenObject {
     /// The bucket's name in the plan.
@@ -156,7 +158,8 @@ pub struct WrittenObject {
     pub hops: u32,
 }
 
-/// An event id to remember.
+/// An event id to remember. It is a duplicate if the journal remembers it already, or holds its
+/// delivery and this unit neither settles nor accepts that delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventId {
     /// The delivery derived from it.
@@ -174,6 +177,8 @@ pub struct KeyDone {
     pub key: String,
     /// The delivery that completed it.
     pub delivery: DeliveryId,
+    /// When it was completed. An entry that has expired by then is replaced.
+    pub completed: Timestamp,
     /// When the key may be used anew.
     pub expires: Timestamp,
     /// A digest of the request, to tell a repetition from another request with the same key.
@@ -204,8 +209,10 @@ pub struct OffsetsMove {
     pub partition: String,
     /// All offsets below are completed.
     pub watermark: i64,
-    /// Offsets at or above the watermark that are completed too. They are added to those known;
-    /// those below the watermark are forgotten.
+    /// The offsets that the unit itself completes, whether the watermark passes them or not: by
+    /// these a rerun is known for a [`UnitResult::Duplicate`]. They are added to those known, of
+    /// which those below the watermark are forgotten. The watermark never goes back: a lower one
+    /// than the journal's is no conflict, as long as it comes with offsets that are new.
     pub completed: Vec<i64>,
 }
 

@@ -11,11 +11,13 @@
 mod bind;
 mod cache;
 mod engine;
+mod imports;
 mod limiter;
 mod load;
-mod log;
+mod output;
 mod run;
 mod state;
+mod stdio;
 mod ticker;
 
 pub use engine::{Sandbox, SandboxError, Settings};

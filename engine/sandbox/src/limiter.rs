@@ -17,7 +17,12 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     pub(crate) fn new(limit: u64) -> Limiter {
-        Limiter { limit, total: 0, largest: 0, denied: false }
+        Limiter {
+            limit,
+            total: 0,
+            largest: 0,
+            denied: false,
+        }
     }
 
     /// The largest linear memory so far, in bytes.
@@ -54,10 +59,9 @@ impl ResourceLimiter for Limiter {
         &mut self,
         _current: usize,
         _desired: usize,
-        maximum: Option<usize>,
+        _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         // The pool bounds every table.
-        let _ = maximum;
         Ok(true)
     }
 }
@@ -72,9 +76,15 @@ mod tests {
         assert!(limiter.memory_growing(0, 40, None).unwrap());
         assert!(limiter.memory_growing(0, 50, None).unwrap());
         assert!(!limiter.denied());
-        assert!(!limiter.memory_growing(40, 51, None).unwrap(), "101 bytes in all");
+        assert!(
+            !limiter.memory_growing(40, 51, None).unwrap(),
+            "101 bytes in all"
+        );
         assert!(limiter.denied());
-        assert!(limiter.memory_growing(40, 50, None).unwrap(), "exactly 100 bytes");
+        assert!(
+            limiter.memory_growing(40, 50, None).unwrap(),
+            "exactly 100 bytes"
+        );
         assert_eq!(limiter.largest(), 50);
     }
 

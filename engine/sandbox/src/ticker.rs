@@ -40,11 +40,16 @@ impl Ticker {
     /// Starts the thread, parked.
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Ticker> {
         let clock = Arc::new(Clock::default());
-        let thread = thread::Builder::new().name("sandbox-ticker".into()).spawn({
-            let (clock, engine) = (clock.clone(), engine.weak());
-            move || tick(&clock, &engine)
-        })?;
-        Ok(Ticker { clock, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("sandbox-ticker".into())
+            .spawn({
+                let (clock, engine) = (clock.clone(), engine.weak());
+                move || tick(&clock, &engine)
+            })?;
+        Ok(Ticker {
+            clock,
+            thread: Some(thread),
+        })
     }
 
     /// Lets the epoch move while the answer lives.
@@ -90,7 +95,9 @@ fn tick(clock: &Clock, engine: &EngineWeak) {
         }
         // Not `park_timeout`: every attempt that begins would wake this thread.
         thread::sleep(TICK);
-        let Some(engine) = engine.upgrade() else { return };
+        let Some(engine) = engine.upgrade() else {
+            return;
+        };
         engine.increment_epoch();
     }
 }
@@ -102,7 +109,10 @@ mod tests {
     fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
         let start = std::time::Instant::now();
         while !reached() {
-            assert!(start.elapsed() < Duration::from_secs(10), "never came: {what}");
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "never came: {what}"
+            );
             thread::yield_now();
         }
     }
@@ -124,6 +134,10 @@ mod tests {
         // At most the tick under way and the look that finds nothing to do.
         let idle = wakeups();
         thread::sleep(TICK * 20);
-        assert!(wakeups() <= idle + 2, "{} wakeups while idle", wakeups() - idle);
+        assert!(
+            wakeups() <= idle + 2,
+            "{} wakeups while idle",
+            wakeups() - idle
+        );
     }
 }

@@ -1,0 +1,43 @@
+# What a person does with this repository. `make` alone lists it.
+
+# Rust by rustup lives here, also before a new login has it on the path.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help run test soak functions tools clean
+
+help:
+	@echo 'make run        install what is missing, build, and run config/examples/quickstart.toml'
+	@echo 'make test       format check, lints, all tests'
+	@echo 'make soak       the long runs of the fault tests'
+	@echo 'make functions  build the example functions to WebAssembly components'
+	@echo 'make clean      remove what was built'
+	@echo
+	@echo 'NO_INSTALL=1 makes each of them only say what is missing, and stop.'
+
+run: functions
+	cargo build --release --locked --package tidemill
+	mkdir -p buckets/uploads buckets/thumbnails
+	target/release/tidemill run config/examples/quickstart.toml
+
+test: functions
+	cargo fmt --all --check
+	cargo fmt --manifest-path functions/Cargo.toml --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	cargo clippy --locked --manifest-path functions/Cargo.toml --workspace --all-targets -- --deny warnings
+	cargo test --locked --workspace
+	cargo test --locked --manifest-path functions/Cargo.toml --workspace
+
+# Twenty kills in `make test`, two hundred here.
+soak: functions
+	TIDEMILL_KILLS=200 cargo test --locked --package tidemill --test end_to_end -- faults --nocapture
+
+functions: tools
+	functions/build.sh
+
+tools:
+	@engine/setup.sh
+
+clean:
+	cargo clean
+	cargo clean --manifest-path functions/Cargo.toml
+	rm -rf functions/build

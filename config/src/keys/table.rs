@@ -1,0 +1,179 @@
+//! THE table of keys: every key a file may hold, with its type, default or example, range and
+//! meaning. The order is that of the documentation. To add a key, add its line here and read it in
+//! `build`; it never decides anything.
+
+use super::{Key, Kind::*, Need};
+
+/// `path: kind, need, meaning;` with `planned` at the end of what the engine does not have yet.
+macro_rules! keys {
+    ($($path:literal: $kind:expr, $need:ident $(($text:literal))?, $meaning:literal $($planned:ident)?;)*) => {
+        /// Every key a file may hold.
+        pub static KEYS: &[Key] = &[$(Key {
+            path: $path,
+            kind: $kind,
+            need: need!($need $($text)?),
+            meaning: $meaning,
+            built: built!($($planned)?),
+        }),*];
+    };
+}
+macro_rules! need {
+    (required $example:literal) => {
+        Need::Required($example)
+    };
+    (default $value:literal) => {
+        Need::Default($value)
+    };
+    (optional) => {
+        Need::Optional
+    };
+    (one_of $what:literal) => {
+        Need::OneOf($what)
+    };
+}
+macro_rules! built {
+    () => {
+        true
+    };
+    (planned) => {
+        false
+    };
+}
+
+keys! {
+"engine": Table, default("{}"), "The engine itself.";
+"engine.data": Path, default("./data"), "The folder of the journal, the lock and the compiled components.";
+"engine.journal": Journal, default("sqlite"), "Where events are kept: sqlite in the data folder, or a PostgreSQL database that several nodes share." planned;
+"engine.http": Address, default("127.0.0.1:8080"), "Where HTTP triggers listen.";
+"engine.admin": Address, default("127.0.0.1:8081"), "Where console, API, metrics and health listen. Any address but a loopback one needs admin_token.";
+"engine.admin_token": Secret, optional, "What a client of the admin address must show.";
+"engine.journal_limit": Size("1MiB", "256TiB"), default("20GiB"), "The size of the journal at which sources pause.";
+"engine.drain": Duration("0s", "1h"), default("30s"), "How long running attempts may go on after SIGTERM.";
+
+"connections": Named, default("{}"), "Brokers and databases.";
+"connections.*": Table, optional, "A broker or a database." planned;
+"connections.*.amqp": Secret, one_of("broker or database"), "The URL of an AMQP 0-9-1 broker, such as RabbitMQ.";
+"connections.*.kafka": Table, one_of("broker or database"), "A Kafka cluster.";
+"connections.*.kafka.brokers": List(&Filled, 1), required("[\"127.0.0.1:9092\"]"), "Where to find the cluster: host:port of some of its brokers.";
+"connections.*.kafka.properties": Map, default("{}"), "Properties for librdkafka.";
+"connections.*.kafka.properties.*": Secret, optional, "A property of librdkafka.";
+"connections.*.postgres": Secret, one_of("broker or database"), "The URL of a PostgreSQL database.";
+
+"buckets": Named, default("{}"), "Places where objects are.";
+"buckets.*": Table, optional, "A place where objects are.";
+"buckets.*.url": BucketUrl, required("file:./buckets/uploads"), "A folder (file:) or a bucket of an object store (s3://, gs://, az://).";
+"buckets.*.options": Map, default("{}"), "What the object store needs: endpoint, region and the like." planned;
+"buckets.*.options.*": Secret, optional, "An option of the object store.";
+
+"functions": Named, default("{}"), "Components that handle events.";
+"functions.*": Table, optional, "A component that handles events.";
+"functions.*.component": Path, required("functions/thumbnail.wasm"), "The file of the WebAssembly component.";
+"functions.*.memory": Size("64KiB", "4GiB"), default("128MiB"), "The most memory an instance may have.";
+"functions.*.timeout": Duration("1ms", "15m"), default("30s"), "The longest an attempt may take.";
+"functions.*.output": Size("1KiB", "1GiB"), default("64MiB"), "The most an attempt may reply, emit and write in all.";
+"functions.*.concurrency": Whole(1, 10_000), default("64"), "The most attempts at a time.";
+"functions.*.warm": Whole(0, 1_000), default("0"), "Instances kept ready." planned;
+"functions.*.reuse": Flag, default("false"), "Whether an instance serves many events, one after another." planned;
+"functions.*.env": Map, default("{}"), "What the handler reads as configuration and environment variables.";
+"functions.*.env.*": Text, optional, "The value of a variable.";
+"functions.*.secrets": Map, default("{}"), "The same, never shown.";
+"functions.*.secrets.*": Secret, optional, "The value of a secret variable.";
+"functions.*.allow": Table, default("{}"), "What the function may touch. It may touch nothing else.";
+"functions.*.allow.read": List(&Filled, 0), default("[]"), "Buckets it may read; \"@event\" is the one object that triggered.";
+"functions.*.allow.write": List(&Filled, 0), default("[]"), "Buckets it may write.";
+"functions.*.allow.http": List(&HostPort, 0), default("[]"), "Hosts, with ports, it may call." planned;
+"functions.*.allow.store": List(&Name, 0), default("[]"), "Key-value stores it may use.";
+"functions.*.allow.emit": List(&Filled, 0), default("[]"), "Types of events it may emit.";
+
+"triggers": Named, default("{}"), "Rules that bind a source of events to a function.";
+"triggers.*": Table, optional, "A rule that binds a source of events to a function.";
+"triggers.*.function": Filled, required("thumbnail"), "The function it runs.";
+
+"triggers.*.bucket": Table, one_of("source"), "Objects that come, change and go.";
+"triggers.*.bucket.name": Filled, required("uploads"), "The bucket.";
+"triggers.*.bucket.on": List(&Word(&["created", "deleted"]), 1), default("[\"created\"]"), "Which changes are events: created (or changed), deleted.";
+"triggers.*.bucket.prefix": Prefix, default(""), "How the keys start.";
+"triggers.*.bucket.suffix": List(&Suffix, 0), default("[]"), "How the keys end, one of these; none, any.";
+"triggers.*.bucket.after": WordOrTable(&["keep", "delete"]), default("keep"), "What becomes of an object when all its deliveries are ok: keep, delete or { move = { bucket, prefix } }. The same in all triggers of a bucket.";
+"triggers.*.bucket.after.move": Table, required("{ bucket = \"done\", prefix = \"\" }"), "Where the object goes.";
+"triggers.*.bucket.after.move.bucket": Filled, required("done"), "The bucket it goes to.";
+"triggers.*.bucket.after.move.prefix": Prefix, default(""), "Put before its key.";
+"triggers.*.bucket.rescan": Duration("1s", "24h"), default("60s"), "How often the bucket is listed to find what was missed. The same in all triggers of a bucket.";
+
+"triggers.*.amqp": Table, one_of("source"), "Messages of an AMQP queue." planned;
+"triggers.*.amqp.connection": Filled, required("orders"), "The connection.";
+"triggers.*.amqp.queue": Filled, required("orders"), "The queue.";
+"triggers.*.amqp.prefetch": Whole(1, 65_535), default("256"), "The most messages held at a time.";
+
+"triggers.*.kafka": Table, one_of("source"), "Records of Kafka topics." planned;
+"triggers.*.kafka.connection": Filled, required("telemetry"), "The connection.";
+"triggers.*.kafka.topics": List(&Filled, 1), required("[\"readings\"]"), "The topics.";
+"triggers.*.kafka.group": Filled, default("tidemill"), "The consumer group.";
+"triggers.*.kafka.start": Word(&["earliest", "latest"]), default("earliest"), "Where a group without offsets begins.";
+
+"triggers.*.schedule": Table, one_of("source"), "Ticks of a clock." planned;
+"triggers.*.schedule.cron": Cron, one_of("time"), "Ticks at these times: minute, hour, day, month, day of week.";
+"triggers.*.schedule.every": Duration("1s", "366d"), one_of("time"), "Ticks this far apart.";
+"triggers.*.schedule.at": Instant, one_of("time"), "One tick, then.";
+"triggers.*.schedule.timezone": Filled, default("UTC"), "The time zone of cron, by its IANA name.";
+"triggers.*.schedule.catch_up": Word(&["none", "latest", "all"]), default("latest"), "Which ticks missed while the engine was down run afterwards; of all, at most 1000.";
+"triggers.*.schedule.overlap": Word(&["allow", "skip", "queue"]), default("skip"), "What a tick does while the one before it still runs.";
+
+"triggers.*.http": Table, one_of("source"), "HTTP requests." planned;
+"triggers.*.http.path": HttpPath, required("/hooks/github"), "The path of the requests.";
+"triggers.*.http.methods": List(&Word(&["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]), 1), default("[\"POST\"]"), "Their methods.";
+"triggers.*.http.mode": Word(&["async", "sync"]), default("async"), "async answers 202 once the event is durable; sync answers with the handler's reply.";
+"triggers.*.http.max_body": Size("0B", "1GiB"), default("6MiB"), "The largest body.";
+"triggers.*.http.cors": Any, optional, "What browsers of other origins may do.";
+"triggers.*.http.verify": Table, optional, "Who may send.";
+"triggers.*.http.verify.bearer": Secret, one_of("proof"), "The token in the Authorization header.";
+"triggers.*.http.verify.hmac_sha256": Table, one_of("proof"), "A signature over the body.";
+"triggers.*.http.verify.hmac_sha256.header": Filled, required("X-Hub-Signature-256"), "The header with the signature.";
+"triggers.*.http.verify.hmac_sha256.secret": Secret, required("${env:HOOK_SECRET}"), "The key of the signature.";
+
+"triggers.*.event": Table, one_of("source"), "Events that functions emit." planned;
+"triggers.*.event.type": Filled, required("thumbnail.made"), "The type of the events.";
+
+"triggers.*.postgres": Table, one_of("source"), "Row changes of a PostgreSQL database." planned;
+"triggers.*.postgres.connection": Filled, required("shop"), "The connection.";
+"triggers.*.postgres.publication": Filled, required("tidemill"), "The publication.";
+"triggers.*.postgres.slot": Filled, required("tidemill"), "The replication slot.";
+
+"triggers.*.retry": Table, default("{}"), "What follows a failure.";
+"triggers.*.retry.attempts": Whole(1, 1_000), default("3"), "Attempts in all, the first included.";
+"triggers.*.retry.first": Duration("1ms", "24h"), default("1s"), "The pause after the first attempt; it doubles with each, and a random part of it is taken.";
+"triggers.*.retry.max": Duration("1ms", "24h"), default("5m"), "The longest such pause.";
+"triggers.*.retry.max_age": Duration("1s", "366d"), default("6h"), "How old a delivery may grow before it is given up.";
+
+"triggers.*.idempotency": Table, optional, "Events that mean the same run once." planned;
+"triggers.*.idempotency.key": Selector, required("$.order_id"), "Where the event says what it means.";
+"triggers.*.idempotency.window": Duration("1s", "366d"), default("24h"), "How long a meaning is remembered.";
+"triggers.*.order_by": Order, optional, "Events that are equal here run one after another." planned;
+"triggers.*.rate": Rate, optional, "The most attempts started in a while." planned;
+"triggers.*.batch": Table, optional, "Several events in one attempt." planned;
+"triggers.*.batch.max": Whole(1, 10_000), default("500"), "The most events.";
+"triggers.*.batch.wait": Duration("0s", "5m"), default("200ms"), "How long to wait for more.";
+"triggers.*.batch.bytes": Size("1KiB", "64MiB"), default("4MiB"), "The most bytes.";
+"triggers.*.filter": Table, optional, "Which events run the function." planned;
+"triggers.*.filter.type": Patterns, optional, "What the type may be.";
+"triggers.*.filter.source": Patterns, optional, "What the source may be.";
+"triggers.*.filter.subject": Patterns, optional, "What the subject may be.";
+"triggers.*.filter.data": PatternTree, optional, "What the fields of the JSON data may be.";
+
+"triggers.*.on_success": Table, optional, "Where the reply goes." planned;
+"triggers.*.on_success.amqp": Table, one_of("destination"), "An AMQP exchange.";
+"triggers.*.on_success.amqp.connection": Filled, required("orders"), "The connection.";
+"triggers.*.on_success.amqp.exchange": Str, required("billed"), "The exchange; empty, the default one.";
+"triggers.*.on_success.amqp.routing_key": Str, default(""), "The routing key.";
+"triggers.*.on_success.kafka": Table, one_of("destination"), "A Kafka topic.";
+"triggers.*.on_success.kafka.connection": Filled, required("telemetry"), "The connection.";
+"triggers.*.on_success.kafka.topic": Filled, required("billed"), "The topic.";
+"triggers.*.dead_letter": Table, optional, "Where dead letters go besides the journal." planned;
+"triggers.*.dead_letter.amqp": Table, one_of("destination"), "An AMQP exchange.";
+"triggers.*.dead_letter.amqp.connection": Filled, required("orders"), "The connection.";
+"triggers.*.dead_letter.amqp.exchange": Str, required("dead"), "The exchange; empty, the default one.";
+"triggers.*.dead_letter.amqp.routing_key": Str, default(""), "The routing key.";
+"triggers.*.dead_letter.kafka": Table, one_of("destination"), "A Kafka topic.";
+"triggers.*.dead_letter.kafka.connection": Filled, required("telemetry"), "The connection.";
+"triggers.*.dead_letter.kafka.topic": Filled, required("orders-dead"), "The topic.";
+}

@@ -1,0 +1,310 @@
+//! Strings that refer to the environment or to files: `${env:NAME}`, `${file:PATH}`, and `$${` for a
+//! literal `${`.
+//!
+//! The syntax is checked when the file is loaded; what a reference stands for is looked up only when
+//! it is used, so that a file can be checked where its secrets are not. Nothing here ever shows a
+//! secret: neither the text around a reference nor what it stands for.
+
+use std::{
+    env, fmt,
+    fs::File,
+    io::{self, Read},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The largest file that `${file:}` reads, in bytes: secrets are small, and a wrong path should not
+/// fill the memory.
+pub const FILE_LIMIT: u64 = 1 << 20;
+
+/// A string that may hold references, looked up by [`Text::resolve`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text {
+    parts: Vec<Part>,
+    /// The folder that relative files start from.
+    base: Arc<Path>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Env(String),
+    File(String),
+}
+
+/// A text that does not show itself.
+#[derive(Clone)]
+pub struct Secret(String);
+
+/// A reference stands for nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReferenceError {
+    /// The variable is not set.
+    #[error("the environment variable {0} is not set")]
+    Unset(String),
+    /// The variable is not text.
+    #[error("the environment variable {0} is not valid UTF-8")]
+    Encoding(String),
+    /// The file cannot be read, or is not text.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is larger than [`FILE_LIMIT`].
+    #[error("{} is larger than {FILE_LIMIT} bytes", .0.display())]
+    TooLarge(PathBuf),
+}
+
+/// A string has the form of a reference, but is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed {
+    /// Where in the string.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub found: &'static str,
+    /// The next step.
+    pub help: &'static str,
+}
+
+impl Text {
+    /// Reads the references of a string; relative files start from `base`.
+    pub(crate) fn parse(text: &str, base: &Arc<Path>) -> Result<Text, Malformed> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut at = 0;
+        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+            if rest.starts_with("$${") {
+                literal.push_str("${");
+                at += 3;
+            } else if let Some(inner) = rest.strip_prefix("${") {
+                let (part, length) = reference(inner).map_err(|malformed| Malformed {
+                    span: at..at + 2 + malformed.span.end,
+                    ..malformed
+                })?;
+                if !literal.is_empty() {
+                    parts.push(Part::Literal(std::mem::take(&mut literal)));
+                }
+                parts.push(part);
+                at += 2 + length;
+            } else {
+                let next = rest.match_indices('$').find(|(n, _)| *n > 0);
+                let length = next.map_or(rest.len(), |(n, _)| n);
+                literal.push_str(&rest[..length]);
+                at += length;
+            }
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        Ok(Text {
+            parts,
+            base: base.clone(),
+        })
+    }
+
+    /// Whether it is the empty string, whatever references stand for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Whether a part of it stands in the file itself.
+    pub(crate) fn has_literal(&self) -> bool {
+        self.parts
+            .iter()
+            .any(|part| matches!(part, Part::Literal(_)))
+    }
+
+    /// Looks the references up: reads the environment and files, and blocks while it does.
+    pub fn resolve(&self) -> Result<Secret, ReferenceError> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Env(name) => match env::var(name) {
+                    Ok(value) => text.push_str(&value),
+                    Err(env::VarError::NotPresent) => {
+                        return Err(ReferenceError::Unset(name.clone()));
+                    }
+                    Err(env::VarError::NotUnicode(_)) => {
+                        return Err(ReferenceError::Encoding(name.clone()));
+                    }
+                },
+                Part::File(path) => text.push_str(&read(self.base.join(path))?),
+            }
+        }
+        Ok(Secret(text))
+    }
+}
+
+/// The reference that the text behind `${` begins with, and how many bytes it takes with its `}`.
+fn reference(inner: &str) -> Result<(Part, usize), Malformed> {
+    let wrong = |end, found, help| Malformed {
+        span: 0..end,
+        found,
+        help,
+    };
+    let Some(end) = inner.find('}') else {
+        let help = "close it with `}`; for a literal `${` write `$${`";
+        return Err(wrong(inner.len(), "a reference without its end", help));
+    };
+    let help = "write ${env:NAME} or ${file:PATH}; for a literal `${` write `$${`";
+    let Some((kind, name)) = inner[..end].split_once(':') else {
+        let found = "a reference that names neither env nor file";
+        return Err(wrong(end + 1, found, help));
+    };
+    let part = match kind {
+        _ if name.is_empty() || name.contains('\0') => {
+            return Err(wrong(end + 1, "a reference without a name", help));
+        }
+        "env" if name.contains('=') => {
+            let help = "names of environment variables hold no `=`";
+            return Err(wrong(end + 1, "a variable's name with `=`", help));
+        }
+        "env" => Part::Env(name.to_owned()),
+        "file" => Part::File(name.to_owned()),
+        _ => return Err(wrong(end + 1, "a reference of an unknown kind", help)),
+    };
+    Ok((part, end + 1))
+}
+
+/// The text of a file without one trailing newline.
+fn read(path: PathBuf) -> Result<String, ReferenceError> {
+    let mut text = String::new();
+    let read =
+        File::open(&path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_string(&mut text));
+    match read {
+        Err(source) => return Err(ReferenceError::File { path, source }),
+        Ok(length) if length as u64 > FILE_LIMIT => return Err(ReferenceError::TooLarge(path)),
+        Ok(_) => {}
+    }
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+impl Secret {
+    /// The text itself. Keep it out of logs, errors and answers.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Literal(_) => f.write_str("***"),
+            Part::Env(name) => write!(f, "${{env:{name}}}"),
+            Part::File(path) => write!(f, "${{file:{path}}}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str, base: &Path) -> Text {
+        Text::parse(text, &Arc::from(base)).unwrap()
+    }
+
+    #[test]
+    fn resolves_what_it_refers_to() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("key"), "s3cret\n\n").unwrap();
+        std::fs::write(folder.path().join("dos"), "s3cret\r\n").unwrap();
+        let home = env::var("PATH").unwrap();
+        let cases = [
+            ("", String::new()),
+            ("plain $ text $$ {}", "plain $ text $$ {}".into()),
+            ("$${env:PATH}", "${env:PATH}".into()),
+            ("$$${env:PATH}", "$${env:PATH}".into()),
+            ("${env:PATH}", home.clone()),
+            ("a${env:PATH}b${file:key}c", format!("a{home}bs3cret\nc")),
+            ("${file:./key}", "s3cret\n".into()),
+            ("${file:dos}", "s3cret".into()),
+            ("ä$ö", "ä$ö".into()),
+        ];
+        for (written, expected) in cases {
+            let resolved = text(written, folder.path()).resolve().unwrap();
+            assert_eq!(resolved.expose(), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn says_what_a_reference_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join("large"),
+            vec![b'x'; FILE_LIMIT as usize + 1],
+        )
+        .unwrap();
+        std::fs::write(folder.path().join("latin"), [0xe9]).unwrap();
+        let fails = |written| {
+            text(written, folder.path())
+                .resolve()
+                .unwrap_err()
+                .to_string()
+        };
+        let unset = fails("${env:TIDEMILL_TEST_UNSET}");
+        assert_eq!(
+            unset,
+            "the environment variable TIDEMILL_TEST_UNSET is not set"
+        );
+        assert!(
+            fails("${file:none}").starts_with("cannot read /"),
+            "{}",
+            fails("${file:none}")
+        );
+        assert!(fails("${file:latin}").ends_with("latin"));
+        assert!(fails("${file:large}").ends_with("is larger than 1048576 bytes"));
+    }
+
+    #[test]
+    fn refuses_what_only_looks_like_a_reference() {
+        let base: Arc<Path> = Arc::from(Path::new("/"));
+        let cases = [
+            ("${", 0..2),
+            ("ab${env:X", 2..9),
+            ("${HOME}", 0..7),
+            ("${env:}", 0..7),
+            ("${env:A=B}", 0..10),
+            ("x${secret:A}y", 1..12),
+            ("${env:\0}", 0..8),
+        ];
+        for (written, span) in cases {
+            assert_eq!(
+                Text::parse(written, &base).unwrap_err().span,
+                span,
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn never_shows_a_secret() {
+        let shown = text("user:hunter2@${env:HOST}", Path::new("/"));
+        assert_eq!(format!("{shown:?}"), "***${env:HOST}");
+        let secret = text("hunter2", Path::new("/")).resolve().unwrap();
+        assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+    }
+}

@@ -1,0 +1,90 @@
+//! What the values of a file mean together: names that must exist, settings that must agree, and
+//! things that surely do not do what their author wants. Single values are checked by `walk`.
+
+mod engine;
+mod names;
+mod sharing;
+
+use crate::{
+    sink::{Draft, Sink},
+    tree::Table,
+};
+
+/// Applies every rule to the file.
+pub(crate) fn check(sink: &mut Sink<'_>, root: &Table) {
+    engine::check(sink, root);
+    names::check(sink, root);
+    sharing::check(sink, root);
+    for (name, trigger) in root.tables("triggers") {
+        backoff(sink, name, trigger);
+        order(sink, name, trigger);
+    }
+    for (name, function) in root.tables("functions") {
+        twice_named(sink, name, function);
+    }
+}
+
+/// The first backoff is at most the largest one.
+fn backoff(sink: &mut Sink<'_>, name: &str, trigger: &Table) {
+    let Some(retry) = trigger.table("retry") else {
+        return;
+    };
+    let (Some(first), Some(max)) = (retry.get("first"), retry.get("max")) else {
+        return;
+    };
+    let (a, b) = (retry.duration("first"), retry.duration("max"));
+    if a <= b || b.is_zero() {
+        return;
+    }
+    let shown = |duration| humantime::format_duration(duration).to_string();
+    let (at, other) = if first.given {
+        (first, max)
+    } else {
+        (max, first)
+    };
+    let message = format!("`retry.first` of trigger `{name}` is longer than `retry.max`");
+    let label = format!("first is {}, max is {}", shown(a), shown(b));
+    let help = format!("set max to {} or more, or shorten first", shown(a));
+    let mut draft = Draft::error(at.span.clone(), message, label, help);
+    if at.given && other.given {
+        draft = draft.with(other.span.clone(), "the other one is here");
+    }
+    sink.add(draft);
+}
+
+/// Only Kafka has an order of its own to follow or to ignore.
+fn order(sink: &mut Sink<'_>, name: &str, trigger: &Table) {
+    let Some(node) = trigger.get("order_by") else {
+        return;
+    };
+    let Some(word @ ("partition" | "none")) = node.string() else {
+        return;
+    };
+    if trigger.get("kafka").is_some() {
+        return;
+    }
+    let message = format!("`order_by` of trigger `{name}` is for Kafka only");
+    let label = format!("expected $.json.path, header:Name or attr:name, found \"{word}\"");
+    let help = if word == "none" {
+        "remove it: other sources are unordered unless told"
+    } else {
+        "name a place in the event, such as \"$.customer\""
+    };
+    sink.add(Draft::error(node.span.clone(), message, label, help));
+}
+
+/// A handler reads `env` and `secrets` by the same call: a name is in one of them.
+fn twice_named(sink: &mut Sink<'_>, name: &str, function: &Table) {
+    let (Some(env), Some(secrets)) = (function.table("env"), function.table("secrets")) else {
+        return;
+    };
+    for (variable, secret) in &secrets.entries {
+        if let Some(plain) = env.get(variable) {
+            let message = format!("`{variable}` of function `{name}` is in env and in secrets");
+            let label = "expected another name, found the one of env";
+            let help = "remove one of the two: the handler reads both by name";
+            let draft = Draft::error(secret.key_span.clone(), message, label, help);
+            sink.add(draft.with(plain.key_span.clone(), "it is in env here"));
+        }
+    }
+}

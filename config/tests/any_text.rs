@@ -1,0 +1,126 @@
+//! Whatever a file holds, it is checked without a panic, and every problem can be shown.
+
+use std::path::Path;
+
+use proptest::{prelude::*, sample::select};
+use tidemill_config::parse;
+
+fn check(text: &str) {
+    let problems = match parse(Path::new("t.toml"), text) {
+        Ok(loaded) => loaded.warnings,
+        Err(invalid) => {
+            assert!(!invalid.to_string().is_empty());
+            invalid.problems
+        }
+    };
+    for problem in problems {
+        let span = &problem.at.span;
+        assert!(text.get(span.clone()).is_some(), "{span:?} of {text:?}");
+        assert!(!problem.render(true).is_empty());
+    }
+}
+
+/// Pieces of files, good and bad, so that chance gets past the first line.
+const PIECES: &[&str] = &[
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "{",
+    "}",
+    "=",
+    ",",
+    ".",
+    "\n",
+    "\r\n",
+    "\r",
+    "#",
+    "\"",
+    "\"\"\"",
+    "'",
+    " ",
+    "\\",
+    "\\u00e9",
+    "é",
+    "𐄁",
+    "\u{feff}",
+    "\0",
+    "*",
+    "${",
+    "$${",
+    "env:",
+    "file:",
+    "x",
+    "1",
+    "-1",
+    "1.5",
+    "true",
+    "2027-01-01",
+    "\"5s\"",
+    "\"5MiB\"",
+    "\"name\"",
+    "\"uploads\"",
+    "\"@event\"",
+    "engine",
+    "buckets",
+    "functions",
+    "triggers",
+    "connections",
+    "[engine]\n",
+    "[buckets.uploads]\n",
+    "[functions.f]\n",
+    "[triggers.t]\n",
+    "data = ",
+    "admin = \"0.0.0.0:1\"\n",
+    "secrets = ",
+    "url = ",
+    "\"file:.\"\n",
+    "\"s3://x\"\n",
+    "component = ",
+    "allow = { read = [",
+    "function = \"f\"\n",
+    "bucket = { name = \"uploads\"",
+    "after = ",
+    "{ move = { bucket = \"uploads\" } }",
+    "retry = { first = ",
+    "schedule = ",
+    "filter = { data = ",
+    "amqp = { connection = \"x\" }\n",
+    "memroy",
+    "\u{1b}[31m",
+    "://a:b@c",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_text(text in any::<String>()) {
+        check(&text);
+    }
+
+    #[test]
+    fn any_pieces(pieces in proptest::collection::vec(select(PIECES), 0..60)) {
+        check(&pieces.concat());
+    }
+
+    /// A good file with a part cut out and a piece put in.
+    #[test]
+    fn any_slip(
+        which in 0..2usize,
+        from in any::<proptest::sample::Index>(),
+        length in 0..20usize,
+        piece in select(PIECES),
+    ) {
+        let good = [include_str!("../examples/quickstart.toml"), include_str!("not-built.toml")][which];
+        let start = good.floor_char_boundary(from.index(good.len()));
+        let end = good.ceil_char_boundary((start + length).min(good.len()));
+        check(&format!("{}{piece}{}", &good[..start], &good[end..]));
+    }
+
+    #[test]
+    fn any_value(key in select(&["memory", "timeout", "concurrency", "component", "env", "x"][..]), value in "\\PC{0,20}") {
+        check(&format!("[functions.f]\n{key} = {value}\n"));
+        check(&format!("[functions.f]\n{key} = '{value}'\n"));
+    }
+}

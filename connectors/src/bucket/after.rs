@@ -1,0 +1,127 @@
+//! What becomes of an object that was handled: it is deleted or moved, if it is still the version
+//! that was handled. An object that changed since has an event of its own and is left alone.
+//!
+//! The check and the deletion are two steps: a file that is replaced between them, within
+//! microseconds, is lost with the version it replaced. Stores with conditional deletes do not have
+//! this gap; file systems do.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tidemill_core::{
+    BoxFuture,
+    destination::{Destination, OutboxAction, PublishError},
+    event::Event,
+};
+
+use super::{error::Error, store::Bucket};
+
+/// Is told of every write before it begins: bucket, key, and the hops of the event that the write
+/// will cause.
+pub type BeforeWrite = Arc<dyn Fn(&str, &str, u32) + Send + Sync>;
+
+/// The destination of [`OutboxAction::DeleteObject`] and [`OutboxAction::MoveObject`].
+pub struct AfterHandling {
+    buckets: BTreeMap<String, Bucket>,
+    before_write: BeforeWrite,
+}
+
+impl AfterHandling {
+    /// Acts on these buckets, by their names in the plan.
+    pub fn new(
+        buckets: impl IntoIterator<Item = Bucket>,
+        before_write: BeforeWrite,
+    ) -> AfterHandling {
+        let named = |bucket: Bucket| (bucket.name().to_owned(), bucket);
+        AfterHandling {
+            buckets: buckets.into_iter().map(named).collect(),
+            before_write,
+        }
+    }
+
+    fn bucket(&self, name: &str) -> Result<&Bucket, PublishError> {
+        let unknown =
+            || PublishError::Rejected(format!("the plan has no bucket `{name}` any more"));
+        self.buckets.get(name).ok_or_else(unknown)
+    }
+
+    async fn carry_out(&self, action: &OutboxAction, event: &Event) -> Result<(), PublishError> {
+        match action {
+            OutboxAction::DeleteObject { bucket, key, etag } => {
+                self.delete(self.bucket(bucket)?, key, etag).await
+            }
+            OutboxAction::MoveObject {
+                bucket,
+                key,
+                etag,
+                to_bucket,
+                to_key,
+            } => {
+                let (from, to) = (self.bucket(bucket)?, self.bucket(to_bucket)?);
+                if from.same_file(key, to, to_key) {
+                    let text =
+                        format!("object `{key}` of bucket `{bucket}` cannot move onto itself");
+                    return Err(PublishError::Rejected(text));
+                }
+                match from.head(key).await {
+                    Ok(object) if object.etag == *etag => {}
+                    // Moved by an earlier attempt, deleted, or changed and on its way again.
+                    Ok(_) | Err(Error::NotFound { .. }) => {
+                        tracing::debug!(bucket, key, etag, "nothing to move: gone or changed");
+                        return Ok(());
+                    }
+                    Err(error) => return Err(publish_error(error)),
+                }
+                (self.before_write)(to_bucket, to_key, event.hops.saturating_add(1));
+                match from.copy(key, etag, to, to_key).await {
+                    Ok(_) => self.delete(from, key, etag).await,
+                    Err(error) if is_gone_or_changed(&error, bucket, key) => {
+                        tracing::debug!(bucket, key, etag, "not moved: gone or changed meanwhile");
+                        Ok(())
+                    }
+                    Err(error) => Err(publish_error(error)),
+                }
+            }
+        }
+    }
+
+    async fn delete(&self, bucket: &Bucket, key: &str, etag: &str) -> Result<(), PublishError> {
+        match bucket.delete(key, Some(etag)).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(Error::Changed { .. }) => {
+                tracing::debug!(
+                    bucket = bucket.name(),
+                    key,
+                    etag,
+                    "not deleted: gone or changed"
+                );
+                Ok(())
+            }
+            Err(error) => Err(publish_error(error)),
+        }
+    }
+}
+
+/// Whether it is the object itself, and not its target, that went or changed.
+fn is_gone_or_changed(error: &Error, of: &str, at: &str) -> bool {
+    matches!(
+        error,
+        Error::NotFound { bucket, key } | Error::Changed { bucket, key } if bucket == of && key == at
+    )
+}
+
+fn publish_error(error: Error) -> PublishError {
+    match error {
+        Error::Refused { .. } | Error::TooLarge { .. } => PublishError::Rejected(error.chain()),
+        _ => PublishError::Failed(error.chain()),
+    }
+}
+
+impl Destination for AfterHandling {
+    fn publish<'a>(
+        &'a self,
+        action: &'a OutboxAction,
+        event: &'a Event,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(self.carry_out(action, event))
+    }
+}

@@ -1,0 +1,11 @@
+//! The wall clock.
+
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
+use tidemill_core::time::Timestamp;
+
+/// Now.
+pub(super) fn now() -> Timestamp {
+    DateTime::<Utc>::from(SystemTime::now()).into()
+}

@@ -1,0 +1,127 @@
+//! What can go wrong with one object, in words that name the bucket and the key. Nothing here
+//! decides what follows from it.
+
+use std::{error::Error as StdError, io, path::PathBuf};
+
+use tidemill_core::host::HostError;
+
+use super::key::Refusal;
+
+/// An operation on an object of a bucket failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such object.
+    #[error("bucket `{bucket}` has no object `{key}`")]
+    NotFound {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
+    /// The object is no longer the version that was asked for.
+    #[error("object `{key}` of bucket `{bucket}` is no longer the one that was meant")]
+    Changed {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
+    /// The operating system forbids it.
+    #[error(
+        "the operating system forbids to {action} object `{key}` of bucket `{bucket}`; give the engine's user access to {}", .file.display()
+    )]
+    Denied {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The object's key.
+        key: String,
+        /// What was tried, such as "read".
+        action: &'static str,
+        /// The object's file.
+        file: PathBuf,
+    },
+    /// No object of a bucket can have this key, or its path leads out of the bucket.
+    #[error("bucket `{bucket}` refuses the key {key:?}: {why}")]
+    Refused {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The key.
+        key: String,
+        /// Why.
+        why: Refusal,
+    },
+    /// More bytes were asked for than allowed.
+    #[error("object `{key}` of bucket `{bucket}`: {size} bytes are more than the {limit} allowed")]
+    TooLarge {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The object's key.
+        key: String,
+        /// Bytes asked for.
+        size: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The folder of the bucket is not there.
+    #[error("the folder of bucket `{bucket}` is missing: {}", .root.display())]
+    FolderMissing {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The folder.
+        root: PathBuf,
+    },
+    /// The store failed.
+    #[error("cannot {action} object `{key}` of bucket `{bucket}`")]
+    Failed {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The object's key.
+        key: String,
+        /// What was tried, such as "read".
+        action: &'static str,
+        /// Why.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// The message with the messages of its causes: for places that keep a text only.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let error_text = error.to_string();
+            // object_store's errors print their source themselves.
+            if !text.contains(&error_text) {
+                text.push_str(": ");
+                text.push_str(&error_text);
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl From<Error> for HostError {
+    fn from(error: Error) -> HostError {
+        match &error {
+            Error::NotFound { .. } => HostError::NotFound,
+            Error::Changed { .. } => HostError::Changed,
+            Error::Denied { .. } | Error::Refused { .. } => HostError::Denied(error.to_string()),
+            Error::TooLarge { .. } => HostError::TooLarge(error.to_string()),
+            Error::FolderMissing { .. } | Error::Failed { .. } => HostError::Failed(error.chain()),
+        }
+    }
+}
+
+/// The operating system's error behind an error of the store.
+pub(super) fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        cause = error.source();
+    }
+    None
+}

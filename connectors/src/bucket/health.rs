@@ -1,0 +1,141 @@
+//! What a bucket's connector says of itself, for readiness and metrics. Reading it costs nothing
+//! to the connector.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+};
+
+use tidemill_core::time::Timestamp;
+use tokio::sync::watch;
+
+/// How new objects are found at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The connector does not run.
+    Stopped,
+    /// The first scan is under way; changes are noticed already.
+    FirstScan,
+    /// Changes are noticed at once.
+    Watching,
+    /// Changes are found by scans only, or some are; the text says why and what to do.
+    RescansOnly(String),
+    /// The folder is missing. Its objects are not taken for deleted; it is looked for.
+    FolderMissing,
+}
+
+/// A bucket's connector at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// How new objects are found.
+    pub state: State,
+    /// Whether the first scan is done.
+    pub ready: bool,
+    /// Objects that the last scan found, or the one that is under way has found so far.
+    pub objects: u64,
+    /// Events that the intake took from this connector.
+    pub offered: u64,
+    /// Files that cannot be objects, as of the last scan; the log names them.
+    pub refused: u64,
+    /// Offers that wait because the journal could not take them.
+    pub waiting: u64,
+    /// When the last scan ended.
+    pub last_scan: Option<Timestamp>,
+}
+
+/// A handle on the status of a connector. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Health(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: watch::Sender<(State, bool)>,
+    objects: AtomicU64,
+    offered: AtomicU64,
+    refused: AtomicU64,
+    waiting: AtomicU64,
+    last_scan: AtomicI64,
+}
+
+const NEVER: i64 = i64::MIN;
+
+impl Health {
+    pub(super) fn new() -> Health {
+        Health(Arc::new(Inner {
+            state: watch::Sender::new((State::Stopped, false)),
+            objects: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            last_scan: AtomicI64::new(NEVER),
+        }))
+    }
+
+    /// The status now.
+    pub fn status(&self) -> Status {
+        let (state, ready) = self.0.state.borrow().clone();
+        let last_scan = self.0.last_scan.load(Relaxed);
+        Status {
+            state,
+            ready,
+            objects: self.0.objects.load(Relaxed),
+            offered: self.0.offered.load(Relaxed),
+            refused: self.0.refused.load(Relaxed),
+            waiting: self.0.waiting.load(Relaxed),
+            last_scan: (last_scan != NEVER).then_some(Timestamp(last_scan)),
+        }
+    }
+
+    /// Waits until state and readiness are as wanted.
+    pub async fn reached(&self, mut wanted: impl FnMut(&State, bool) -> bool) {
+        let mut changes = self.0.state.subscribe();
+        // The sender lives as long as this handle.
+        let _ = changes
+            .wait_for(|(state, ready)| wanted(state, *ready))
+            .await;
+    }
+
+    /// Sets the state; returns whether it is another one.
+    pub(super) fn set(&self, state: State) -> bool {
+        self.0.state.send_if_modified(|(now, _)| {
+            let other = *now != state;
+            *now = state;
+            other
+        })
+    }
+
+    pub(super) fn scanned(&self, at: Timestamp, refused: u64) {
+        self.0.refused.store(refused, Relaxed);
+        self.0.last_scan.store(at.0, Relaxed);
+        self.0
+            .state
+            .send_if_modified(|(_, ready)| !std::mem::replace(ready, true));
+    }
+
+    pub(super) fn found(&self, objects: u64) {
+        self.0.objects.store(objects, Relaxed);
+    }
+
+    pub(super) fn offered(&self) {
+        self.0.offered.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn refused(&self) {
+        self.0.refused.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an offer as waiting until the guard is dropped.
+    pub(super) fn wait(&self) -> Waiting {
+        self.0.waiting.fetch_add(1, Relaxed);
+        Waiting(self.clone())
+    }
+}
+
+/// An offer that waits.
+pub(super) struct Waiting(Health);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.0.waiting.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,178 @@
+//! One observation of one key: look at the object, compare it with the ledger, offer the event.
+//! Whatever interrupts it, the ledger has moved with the event or has not moved at all, so that
+//! the next observation repeats nothing and skips nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use tidemill_core::{
+    BoxFuture,
+    intake::{Intake, IntakeError, Offer, Receipt},
+    ledger::{self, LedgerEntry},
+};
+use tokio::time::Instant;
+
+use super::{
+    clock,
+    error::Error,
+    health::Health,
+    key::Refusal,
+    pending::{Need, NotYet},
+    store::{Bucket, Look},
+    tuning::Tuning,
+};
+
+/// How often the journal may call an offer a duplicate and yet leave the ledger where it is.
+const DUPLICATES: u32 = 3;
+
+/// What all observations of a bucket share.
+#[derive(Clone)]
+pub(super) struct Observer {
+    pub(super) bucket: Bucket,
+    pub(super) intake: Arc<dyn Intake>,
+    pub(super) health: Health,
+    pub(super) tuning: Tuning,
+}
+
+/// How an observation ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The ledger knows what is there.
+    Known,
+    /// A folder is there.
+    Folder,
+    /// The file is not finished.
+    NotYet(NotYet),
+    /// It is no object.
+    Refused(Refusal),
+    /// The folder of the bucket is missing.
+    FolderMissing,
+    /// The store failed; the next scan tries again.
+    Failed(Error),
+    /// The engine is stopping.
+    Stopping,
+}
+
+impl Observer {
+    /// Observes `key`, of which the ledger knew `known`. Waits as long as the journal takes no
+    /// events.
+    pub(super) async fn observe(
+        &self,
+        key: &str,
+        mut known: Option<LedgerEntry>,
+        need: Need,
+    ) -> Outcome {
+        let mut duplicates = 0;
+        let mut backoff = Backoff::new(&self.tuning);
+        loop {
+            let look = match self.bucket.look(key).await {
+                Ok(look) => look,
+                Err(Error::FolderMissing { .. }) => return Outcome::FolderMissing,
+                Err(Error::Refused { why, .. }) => return Outcome::Refused(why),
+                Err(Error::Denied { .. }) => return Outcome::Refused(Refusal::Unreadable),
+                Err(error) => return Outcome::Failed(error),
+            };
+            let now = clock::now();
+            let (seen, otherwise) = match look {
+                Look::Object(object) => (Some(object), Outcome::Known),
+                Look::Folder => (None, Outcome::Folder),
+                Look::Absent => (None, Outcome::Known),
+            };
+            let bucket = self.bucket.name();
+            let news = ledger::observe(bucket, key, known.as_ref(), seen.as_ref(), now);
+            let Some((step, event)) = news else {
+                return otherwise;
+            };
+            if let Some(object) = &seen
+                && let Err(not_yet) = need.check(object, now, Instant::now(), &self.tuning)
+            {
+                return Outcome::NotYet(not_yet);
+            }
+            let offer = Offer {
+                event,
+                ledger: Some(step),
+            };
+            match self.intake.offer(offer).await {
+                Ok(Receipt::Accepted { .. }) => {
+                    self.health.offered();
+                    return otherwise;
+                }
+                Ok(Receipt::Duplicate) => duplicates += 1,
+                Err(IntakeError::Stopping) => return Outcome::Stopping,
+                Err(error) => self.sit_out(&error, &mut backoff).await,
+            }
+            // The ledger may have moved, here or elsewhere, and so may the object.
+            let Some(entry) = self.ledger(vec![key.to_owned()]).await else {
+                return Outcome::Stopping;
+            };
+            let entry = entry.into_iter().next();
+            if duplicates >= DUPLICATES && entry == known {
+                tracing::warn!(
+                    bucket,
+                    key,
+                    "the journal knows the event but its ledger does not; the next scan tries again"
+                );
+                return otherwise;
+            }
+            known = entry;
+        }
+    }
+
+    /// What the ledger knows of these keys; absent, the engine is stopping.
+    pub(super) async fn ledger(&self, keys: Vec<String>) -> Option<Vec<LedgerEntry>> {
+        self.persist(|| self.intake.ledger(self.bucket.name(), keys.clone()))
+            .await
+    }
+
+    /// The next page of the objects that the ledger believes to exist.
+    pub(super) async fn ledger_page(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Option<Vec<LedgerEntry>> {
+        self.persist(|| {
+            self.intake
+                .ledger_page(self.bucket.name(), after.clone(), limit)
+        })
+        .await
+    }
+
+    async fn persist<'a, T>(
+        &self,
+        ask: impl Fn() -> BoxFuture<'a, Result<T, IntakeError>>,
+    ) -> Option<T> {
+        let mut backoff = Backoff::new(&self.tuning);
+        loop {
+            match ask().await {
+                Ok(answer) => return Some(answer),
+                Err(IntakeError::Stopping) => return None,
+                Err(error) => self.sit_out(&error, &mut backoff).await,
+            }
+        }
+    }
+
+    async fn sit_out(&self, error: &IntakeError, backoff: &mut Backoff) {
+        let _waiting = self.health.wait();
+        let wait = backoff.next();
+        tracing::debug!(bucket = self.bucket.name(), %error, ?wait, "waiting for the journal");
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Waits that double.
+struct Backoff {
+    next: Duration,
+    most: Duration,
+}
+
+impl Backoff {
+    fn new(tuning: &Tuning) -> Backoff {
+        let (next, most) = tuning.retry;
+        Backoff { next, most }
+    }
+
+    fn next(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = (wait * 2).min(self.most);
+        wait
+    }
+}

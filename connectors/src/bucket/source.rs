@@ -1,0 +1,439 @@
+//! The task of one bucket: it takes hints, runs scans and folders' walks, and has keys observed,
+//! many at a time but each by one observation only. All its state is its own; nothing is locked.
+//!
+//! It decides nothing about events: [`super::pending`] says when to look, the ledger what is news.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tidemill_core::{
+    BoxFuture,
+    ledger::{LedgerEntry, Object},
+};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    health::State,
+    hints::{Hint, Hints},
+    key::{self, Refusal},
+    observe::{Observer, Outcome},
+    pending::{Change, Need, Pending},
+    report::Reports,
+    scan::{self, Found, Scan},
+    tuning::{BATCH, FOLDERS, HINTED},
+    watch::Watch,
+};
+
+/// Who asked for an observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Hint,
+    /// The scan of this number.
+    Scan(u64),
+}
+
+/// What ends while the task waits.
+pub(super) enum Done {
+    /// The ledger's answer about keys that were noticed.
+    Hinted(Vec<(Arc<str>, Need)>, Option<Vec<LedgerEntry>>),
+    /// The ledger's answer about a scan's batch.
+    Scanned(u64, Vec<Object>, Option<Vec<LedgerEntry>>),
+    /// The ledger's next page for a scan.
+    Paged(u64, Option<Vec<LedgerEntry>>),
+    /// What the ledger knows below a folder that went, after this key.
+    Vanished(String, Option<Vec<LedgerEntry>>),
+    /// An observation.
+    Observed(Arc<str>, Origin, Outcome),
+}
+
+enum Wake {
+    Stop,
+    Hints,
+    Done(Done),
+    Scan(Option<Found>),
+    Folder(Option<Found>),
+    Time,
+}
+
+pub(super) struct Source {
+    pub(super) observer: Arc<Observer>,
+    pub(super) rescan: Duration,
+    pub(super) hints: Arc<Hints>,
+    pub(super) watch: Option<Arc<Watch>>,
+    /// The folder that is watched, by device and inode.
+    pub(super) watched: Option<(u64, u64)>,
+    /// Why not everything is watched.
+    pub(super) trouble: Option<String>,
+    /// The folder is missing.
+    pub(super) missing: bool,
+    pub(super) pending: Pending,
+    /// The keys under observation, with what was noticed of them since it began.
+    pub(super) running: HashMap<Arc<str>, Option<Change>>,
+    pub(super) work: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Observations that hints asked for.
+    hinted: usize,
+    /// New folders to walk over.
+    folders: VecDeque<PathBuf>,
+    folder_walk: Option<mpsc::Receiver<Found>>,
+    /// Keys that went and may have been folders.
+    vanished: VecDeque<String>,
+    asking_vanished: bool,
+    pub(super) scan: Option<Scan>,
+    pub(super) scans: u64,
+    pub(super) next_scan: Instant,
+    /// Another scan is wanted after this one.
+    pub(super) scan_again: bool,
+    pub(super) next_progress: Instant,
+    pub(super) reports: Reports,
+    pub(super) stopping: bool,
+}
+
+impl Source {
+    pub(super) fn new(observer: Observer, rescan: Duration) -> Source {
+        let now = Instant::now();
+        let hints = Hints::new(observer.bucket.root(), observer.tuning.hints);
+        Source {
+            pending: Pending::new(observer.tuning.hints),
+            observer: Arc::new(observer),
+            rescan,
+            hints: Arc::new(hints),
+            watch: None,
+            watched: None,
+            trouble: None,
+            missing: false,
+            running: HashMap::new(),
+            work: FuturesUnordered::new(),
+            hinted: 0,
+            folders: VecDeque::new(),
+            folder_walk: None,
+            vanished: VecDeque::new(),
+            asking_vanished: false,
+            scan: None,
+            scans: 0,
+            next_scan: now,
+            scan_again: false,
+            next_progress: now,
+            reports: Reports::default(),
+            stopping: false,
+        }
+    }
+
+    /// Runs until the token is cancelled or the intake says that the engine stops.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        self.show_state();
+        while !self.stopping {
+            if self.scan.is_none() && self.next_scan <= Instant::now() {
+                self.begin_scan().await;
+            }
+            self.advance();
+            match self.wait(&stop).await {
+                Wake::Stop => break,
+                Wake::Hints => self.take_hints().await,
+                Wake::Done(done) => self.finish(done),
+                Wake::Scan(found) => self.take_scanned(found),
+                Wake::Folder(found) => self.take_folder(found),
+                Wake::Time => {}
+            }
+        }
+        self.observer.health.set(State::Stopped);
+    }
+
+    async fn wait(&mut self, stop: &CancellationToken) -> Wake {
+        let wake = self.next_wake();
+        let mut none = None;
+        let (scan_walk, scan_room) = match &mut self.scan {
+            Some(scan) => {
+                let room = scan.wants_more();
+                (&mut scan.walk, room)
+            }
+            None => (&mut none, false),
+        };
+        let folder_room = self.pending.has_room(BATCH);
+        tokio::select! {
+            () = stop.cancelled() => Wake::Stop,
+            () = self.hints.changed() => Wake::Hints,
+            Some(done) = self.work.next() => Wake::Done(done),
+            found = receive(scan_walk), if scan_room && scan_walk.is_some() => Wake::Scan(found),
+            found = receive(&mut self.folder_walk), if folder_room && self.folder_walk.is_some() => {
+                Wake::Folder(found)
+            }
+            () = tokio::time::sleep_until(wake) => Wake::Time,
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let mut wake = match &self.scan {
+            Some(_) => self.next_progress,
+            None => self.next_scan,
+        };
+        if let Some(due) = self.pending.next()
+            && self.hinted < HINTED
+        {
+            wake = wake.min(due);
+        }
+        wake
+    }
+
+    /// Starts whatever there is room for.
+    fn advance(&mut self) {
+        self.start_due();
+        if self.folder_walk.is_none()
+            && let Some(folder) = self.folders.pop_front()
+        {
+            let (bucket, tuning) = (&self.observer.bucket, &self.observer.tuning);
+            self.folder_walk = Some(scan::walk(bucket, folder, self.watch.clone(), tuning));
+        }
+        if !self.asking_vanished
+            && let Some(key) = self.vanished.pop_front()
+        {
+            self.ask_vanished(format!("{key}/"), None);
+        }
+        self.advance_scan();
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        let mut batch = Vec::new();
+        while self.hinted < HINTED
+            && let Some((key, need)) = self.pending.pop(now)
+        {
+            self.hinted += 1;
+            self.running.insert(key.clone(), None);
+            batch.push((key, need));
+        }
+        if batch.is_empty() {
+            return;
+        }
+        let observer = self.observer.clone();
+        self.work.push(Box::pin(async move {
+            let keys = batch.iter().map(|(key, _)| key.to_string()).collect();
+            let known = observer.ledger(keys).await;
+            Done::Hinted(batch, known)
+        }));
+    }
+
+    pub(super) fn observe(
+        &mut self,
+        key: Arc<str>,
+        known: Option<LedgerEntry>,
+        need: Need,
+        origin: Origin,
+    ) {
+        let observer = self.observer.clone();
+        self.work.push(Box::pin(async move {
+            let outcome = observer.observe(&key, known, need).await;
+            Done::Observed(key, origin, outcome)
+        }));
+    }
+
+    fn ask_vanished(&mut self, folder: String, after: Option<String>) {
+        self.asking_vanished = true;
+        let observer = self.observer.clone();
+        self.work.push(Box::pin(async move {
+            let after = after.unwrap_or_else(|| folder.clone());
+            let page = observer.ledger_page(Some(after), BATCH).await;
+            Done::Vanished(folder, page)
+        }));
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Hinted(batch, Some(known)) => {
+                let mut known = by_key(known);
+                for (key, need) in batch {
+                    let entry = known.remove(&*key);
+                    self.observe(key, entry, need, Origin::Hint);
+                }
+            }
+            Done::Scanned(number, objects, Some(known)) => {
+                self.take_known(number, objects, by_key(known));
+            }
+            Done::Paged(number, Some(page)) => self.take_page(number, page),
+            Done::Vanished(folder, Some(page)) => self.take_vanished(folder, page),
+            Done::Observed(key, origin, outcome) => self.take_outcome(&key, origin, outcome),
+            Done::Hinted(_, None)
+            | Done::Scanned(_, _, None)
+            | Done::Paged(_, None)
+            | Done::Vanished(_, None) => self.stopping = true,
+        }
+    }
+
+    fn take_vanished(&mut self, folder: String, page: Vec<LedgerEntry>) {
+        self.asking_vanished = false;
+        let last = page.last().map(|entry| entry.key.clone());
+        for entry in page {
+            if entry.key.starts_with(&folder) {
+                self.note(&entry.key, Change::Settled);
+            }
+        }
+        if let Some(last) = last
+            && last.starts_with(&folder)
+        {
+            self.ask_vanished(folder, Some(last));
+        }
+    }
+
+    fn take_outcome(&mut self, key: &str, origin: Origin, outcome: Outcome) {
+        match origin {
+            Origin::Hint => self.hinted -= 1,
+            Origin::Scan(number) => {
+                if let Some(scan) = self.scan.as_mut().filter(|scan| scan.number == number) {
+                    scan.observing -= 1;
+                }
+            }
+        }
+        let noticed = self.running.remove(key).flatten();
+        match outcome {
+            Outcome::Known => {}
+            Outcome::Folder => self.new_folder(self.observer.bucket.root().join(key)),
+            Outcome::NotYet(not_yet) => {
+                if !self.pending.again(key, not_yet, Instant::now()) {
+                    self.scan_soon();
+                }
+            }
+            Outcome::Refused(why) => {
+                self.report(&self.observer.bucket.root().join(key), &why);
+            }
+            Outcome::FolderMissing => self.lose_folder(),
+            Outcome::Failed(error) => {
+                let bucket = self.observer.bucket.name();
+                tracing::warn!(bucket, "{}; the next scan tries again", error.chain());
+            }
+            Outcome::Stopping => self.stopping = true,
+        }
+        if let Some(change) = noticed {
+            self.note(key, change);
+        }
+    }
+
+    /// Notes that a key changed.
+    fn note(&mut self, key: &str, change: Change) {
+        if let Some(noticed) = self.running.get_mut(key) {
+            if change != Change::Touched || noticed.is_none() {
+                *noticed = Some(change);
+            }
+            return;
+        }
+        let (now, tuning) = (Instant::now(), &self.observer.tuning);
+        if !self.pending.note(key, change, now, tuning) {
+            self.scan_soon();
+        }
+    }
+
+    async fn take_hints(&mut self) {
+        let hinted = self.hints.take();
+        let bucket = self.observer.bucket.clone();
+        if let Some(trouble) = hinted.trouble {
+            tracing::warn!(bucket = bucket.name(), "the watcher failed: {trouble}");
+            self.watch = None;
+        }
+        if hinted.root_gone {
+            self.watch = None;
+            if bucket.identity().await.is_none() {
+                return self.lose_folder();
+            }
+        }
+        if hinted.overflow {
+            tracing::debug!(
+                bucket = bucket.name(),
+                "more changes than room; a scan follows"
+            );
+            self.pending.forget_writers(Instant::now());
+        }
+        if hinted.overflow || self.watch.is_none() {
+            self.scan_soon();
+        }
+        for (path, hint) in hinted.paths {
+            self.take_hint(&path, hint, bucket.root());
+        }
+    }
+
+    fn take_hint(&mut self, path: &Path, hint: Hint, root: &Path) {
+        if hint.folder {
+            self.new_folder(path.to_owned());
+        }
+        let key = match path.strip_prefix(root).map(key::of) {
+            Ok(Ok(key)) => key,
+            Ok(Err(why)) if hint.file.is_some() && !hint.vanished => {
+                return self.report(path, &why);
+            }
+            _ => return,
+        };
+        if hint.vanished {
+            if self.vanished.len() < FOLDERS {
+                self.vanished.push_back(key.clone());
+            } else {
+                self.scan_soon();
+            }
+        }
+        if let Some(change) = hint.file {
+            self.note(&key, change);
+        }
+    }
+
+    fn new_folder(&mut self, folder: PathBuf) {
+        if self.folders.len() < FOLDERS {
+            self.folders.push_back(folder);
+        } else {
+            self.scan_soon();
+        }
+    }
+
+    fn take_folder(&mut self, found: Option<Found>) {
+        match found {
+            Some(Found::Batch { objects, refused }) => {
+                for object in objects {
+                    self.note(&object.key, Change::Touched);
+                }
+                for (file, why) in refused {
+                    self.report(&file, &why);
+                }
+            }
+            Some(Found::End { uncovered, .. }) => {
+                if uncovered.is_some() {
+                    self.trouble = uncovered;
+                    self.show_state();
+                }
+                self.folder_walk = None;
+            }
+            None => self.folder_walk = None,
+        }
+    }
+
+    /// Tells about a file that is no object, and counts it until the next scan does.
+    pub(super) fn report(&mut self, file: &Path, why: &Refusal) {
+        if self.reports.refused(self.observer.bucket.name(), file, why) {
+            self.observer.health.refused();
+        }
+    }
+
+    /// Forgets what was under way when the folder went: a scan follows when it is back.
+    pub(super) fn forget(&mut self) {
+        self.scan = None;
+        self.watch = None;
+        self.pending.clear();
+        self.folders.clear();
+        self.folder_walk = None;
+        self.vanished.clear();
+    }
+}
+
+async fn receive(walk: &mut Option<mpsc::Receiver<Found>>) -> Option<Found> {
+    match walk {
+        Some(walk) => walk.recv().await,
+        None => None,
+    }
+}
+
+fn by_key(entries: Vec<LedgerEntry>) -> HashMap<String, LedgerEntry> {
+    entries
+        .into_iter()
+        .map(|entry| (entry.key.clone(), entry))
+        .collect()
+}

@@ -1,0 +1,367 @@
+//! The objects of a bucket: describing, reading, writing, deleting and copying them, over
+//! object_store. Every key passes the guard first. Nothing here knows of events.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use object_store::{
+    GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    local::LocalFileSystem, path::Path as StorePath,
+};
+use tidemill_core::{host::ByteRange, ledger::Object};
+
+use super::{
+    error::{Error, io_kind},
+    guard::{self, Place, Trouble},
+    key::{self, Refusal},
+    list, open,
+    open::OpenError,
+};
+
+/// How often a read without a condition starts anew when the object changes under it.
+const READS: u32 = 3;
+
+/// An opened bucket. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Bucket(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    /// Absolute and free of symlinks.
+    root: PathBuf,
+    store: LocalFileSystem,
+    /// The file system that the folder was on when it was last accepted.
+    device: AtomicU64,
+}
+
+/// What a look at a key finds.
+#[derive(Debug)]
+pub(super) enum Look {
+    Object(Object),
+    Folder,
+    Absent,
+}
+
+impl Bucket {
+    /// Opens the bucket whose objects are the files below `root`. Blocks shortly.
+    pub fn open(name: &str, root: &Path, needs_write: bool) -> Result<Bucket, OpenError> {
+        let failed = |source| OpenError::Failed {
+            bucket: name.to_owned(),
+            root: root.to_owned(),
+            source,
+        };
+        let real = open::check(name, root, needs_write)?;
+        let device = real.metadata().map_err(|e| failed(e.into()))?.dev();
+        let store = LocalFileSystem::new_with_prefix(&real)
+            .map_err(|e| failed(e.into()))?
+            // A commit follows that counts on the object.
+            .with_fsync(true);
+        Ok(Bucket(Arc::new(Inner {
+            name: name.to_owned(),
+            root: real,
+            store,
+            device: device.into(),
+        })))
+    }
+
+    /// Its name in the plan.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its folder, free of symlinks.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Whether an object of this bucket can have this key, as far as the key itself tells.
+    pub fn check_key(&self, key: &str) -> Result<(), Error> {
+        self.locate(key).map(drop)
+    }
+
+    /// Describes an object.
+    pub async fn head(&self, key: &str) -> Result<Object, Error> {
+        match self.look(key).await? {
+            Look::Object(object) => Ok(object),
+            Look::Folder | Look::Absent => Err(self.not_found(key)),
+        }
+    }
+
+    /// What is at a key. `Absent` only if the bucket's folder is there.
+    pub(super) async fn look(&self, key: &str) -> Result<Look, Error> {
+        let path = match self.pass(key, "look at").await? {
+            (_, Place::Folder) => return Ok(Look::Folder),
+            (_, Place::Absent) => return self.absent().await,
+            (path, Place::File) => path,
+        };
+        match self.0.store.head(&path).await {
+            Ok(meta) => Ok(Look::Object(describe(meta))),
+            Err(error) => match self.failed(key, "read", error) {
+                Error::NotFound { .. } => self.absent().await,
+                error => Err(error),
+            },
+        }
+    }
+
+    async fn absent(&self) -> Result<Look, Error> {
+        match self.identity().await {
+            Some(_) => Ok(Look::Absent),
+            None => Err(self.folder_missing()),
+        }
+    }
+
+    /// Reads an object, or a range of it, of at most `limit` bytes. With `if_match`, only if the
+    /// object has this etag before and after.
+    pub async fn read(
+        &self,
+        key: &str,
+        if_match: Option<&str>,
+        range: Option<ByteRange>,
+        limit: u64,
+    ) -> Result<Bytes, Error> {
+        for _ in 0..READS {
+            let (path, place) = self.pass(key, "read").await?;
+            if place != Place::File {
+                return Err(self.not_found(key));
+            }
+            let options = GetOptions {
+                if_match: if_match.map(key::quoted),
+                ..GetOptions::default()
+            };
+            let got = self.0.store.get_opts(&path, options).await;
+            let mut got = got.map_err(|e| self.failed(key, "read", e))?;
+            self.check_opened(key, &got)?;
+            let (size, etag) = (got.meta.size, got.meta.e_tag.clone());
+            got.range = match range {
+                None => 0..size,
+                Some(r) => r.offset.min(size)..r.offset.saturating_add(r.length).min(size),
+            };
+            let wanted = got.range.end - got.range.start;
+            if wanted > limit {
+                return Err(Error::TooLarge {
+                    bucket: self.0.name.clone(),
+                    key: key.to_owned(),
+                    size: wanted,
+                    limit,
+                });
+            }
+            // A writer may have been at work in the open file: what was read is one version only
+            // if the version is the same afterwards.
+            let bytes = if wanted == 0 {
+                Ok(Bytes::new())
+            } else {
+                got.bytes().await
+            };
+            match (bytes, self.0.store.head(&path).await) {
+                (Ok(bytes), Ok(after)) if after.e_tag == etag => return Ok(bytes),
+                (Err(error), Ok(after)) if after.e_tag == etag => {
+                    return Err(self.failed(key, "read", error));
+                }
+                _ if if_match.is_some() => break,
+                _ => {}
+            }
+        }
+        Err(self.changed(key))
+    }
+
+    fn check_opened(&self, key: &str, got: &GetResult) -> Result<(), Error> {
+        match &got.payload {
+            GetResultPayload::File(file, path) if !guard::opened_inside(&self.0.root, file) => {
+                Err(self.refused(key, Refusal::LeadsOut(path.clone())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes an object, durably and all at once, and returns its etag.
+    pub async fn put(&self, key: &str, content: Bytes) -> Result<String, Error> {
+        let path = self.pass_to_write(key).await?;
+        let put = self.0.store.put(&path, content.into()).await;
+        let put = put.map_err(|e| self.failed_write(key, e))?;
+        Ok(key::plain(&put.e_tag.unwrap_or_default()))
+    }
+
+    /// Deletes an object; with `if_match`, only if it has this etag. Returns whether there was one.
+    pub async fn delete(&self, key: &str, if_match: Option<&str>) -> Result<bool, Error> {
+        let path = match self.pass(key, "delete").await? {
+            (path, Place::File) => path,
+            (_, Place::Folder | Place::Absent) => return Ok(false),
+        };
+        if let Some(etag) = if_match {
+            match self.look(key).await? {
+                Look::Object(object) if object.etag == etag => {}
+                Look::Object(_) => return Err(self.changed(key)),
+                Look::Folder | Look::Absent => return Ok(false),
+            }
+        }
+        match self.0.store.delete(&path).await {
+            Ok(()) => Ok(true),
+            Err(error) => match self.failed(key, "delete", error) {
+                Error::NotFound { .. } => Ok(false),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// At most `limit` objects whose keys start with `prefix` and sort after `after`, in the order
+    /// of the bytes of their keys. Needs one walk over the folders in question and memory for the
+    /// answer only.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Object>, Error> {
+        let (bucket, prefix) = (self.clone(), prefix.to_owned());
+        let after = after.map(str::to_owned);
+        self.blocking(move || list::list(&bucket, &prefix, after.as_deref(), limit))
+            .await
+    }
+
+    /// Who the folder is: its device and inode. Absent, the folder is missing, or what is there is
+    /// an empty folder on another file system: the mount point of one that was unmounted.
+    pub(super) async fn identity(&self) -> Option<(u64, u64)> {
+        let bucket = self.clone();
+        self.blocking(move || {
+            let found = fs::symlink_metadata(bucket.root()).ok()?;
+            if !found.is_dir() {
+                return None;
+            }
+            let known = bucket.0.device.load(Ordering::Relaxed);
+            if found.dev() != known {
+                fs::read_dir(bucket.root()).ok()?.next()?.ok()?;
+                bucket.0.device.store(found.dev(), Ordering::Relaxed);
+            }
+            Some((found.dev(), found.ino()))
+        })
+        .await
+    }
+
+    /// Lets a key pass, or not, and tells what is there.
+    async fn pass(&self, key: &str, action: &'static str) -> Result<(StorePath, Place), Error> {
+        let (path, file) = self.locate(key)?;
+        let root = self.0.root.clone();
+        let place = {
+            let file = file.clone();
+            self.blocking(move || guard::place(&root, &file)).await
+        };
+        match place {
+            Ok(place) => Ok((path, place)),
+            Err(Trouble::Refused(why)) => Err(self.refused(key, why)),
+            Err(Trouble::RootMissing) => Err(self.folder_missing()),
+            Err(Trouble::Io(error)) => Err(self.failed_io(key, action, error)),
+        }
+    }
+
+    pub(super) async fn pass_to_write(&self, key: &str) -> Result<StorePath, Error> {
+        // The store would make the folder anew, under the mount point of a missing disk.
+        if self.identity().await.is_none() {
+            return Err(self.folder_missing());
+        }
+        match self.pass(key, "write").await? {
+            (_, Place::Folder) => Err(self.refused(key, Refusal::Folder)),
+            (path, _) => Ok(path),
+        }
+    }
+
+    pub(super) fn locate(&self, key: &str) -> Result<(StorePath, PathBuf), Error> {
+        key::locate(&self.0.store, &self.0.root, key).map_err(|why| self.refused(key, why))
+    }
+
+    pub(super) fn store(&self) -> &LocalFileSystem {
+        &self.0.store
+    }
+
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    pub(super) fn not_found(&self, key: &str) -> Error {
+        let (bucket, key) = (self.0.name.clone(), key.to_owned());
+        Error::NotFound { bucket, key }
+    }
+
+    pub(super) fn changed(&self, key: &str) -> Error {
+        let (bucket, key) = (self.0.name.clone(), key.to_owned());
+        Error::Changed { bucket, key }
+    }
+
+    pub(super) fn refused(&self, key: &str, why: Refusal) -> Error {
+        let (bucket, key) = (self.0.name.clone(), key.to_owned());
+        Error::Refused { bucket, key, why }
+    }
+
+    pub(super) fn folder_missing(&self) -> Error {
+        let (bucket, root) = (self.0.name.clone(), self.0.root.clone());
+        Error::FolderMissing { bucket, root }
+    }
+
+    pub(super) fn failed_write(&self, key: &str, error: object_store::Error) -> Error {
+        match io_kind(&error) {
+            Some(std::io::ErrorKind::NotADirectory) => self.refused(key, Refusal::BelowAFile),
+            _ => self.failed(key, "write", error),
+        }
+    }
+
+    pub(super) fn failed_io(&self, key: &str, action: &'static str, e: std::io::Error) -> Error {
+        let source = Box::new(e);
+        self.failed(
+            key,
+            action,
+            object_store::Error::Generic {
+                store: "file",
+                source,
+            },
+        )
+    }
+
+    pub(super) fn failed(
+        &self,
+        key: &str,
+        action: &'static str,
+        error: object_store::Error,
+    ) -> Error {
+        let kind = io_kind(&error);
+        match error {
+            object_store::Error::NotFound { .. } => self.not_found(key),
+            object_store::Error::Precondition { .. } => self.changed(key),
+            _ if kind == Some(std::io::ErrorKind::NotADirectory) => self.not_found(key),
+            _ if kind == Some(std::io::ErrorKind::PermissionDenied) => Error::Denied {
+                bucket: self.0.name.clone(),
+                key: key.to_owned(),
+                action,
+                file: self.0.root.join(key),
+            },
+            error => Error::Failed {
+                bucket: self.0.name.clone(),
+                key: key.to_owned(),
+                action,
+                source: error.into(),
+            },
+        }
+    }
+}
+
+fn describe(meta: ObjectMeta) -> Object {
+    Object {
+        key: meta.location.into(),
+        etag: key::plain(&meta.e_tag.unwrap_or_default()),
+        size: meta.size,
+        modified: meta.last_modified.into(),
+    }
+}

@@ -1,0 +1,157 @@
+//! An intake with an honest ledger in memory: a step is taken only from where the ledger stands,
+//! and an event id is accepted only once.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Bound,
+    sync::Mutex,
+};
+
+use tidemill_core::{
+    BoxFuture,
+    event::Event,
+    intake::{Intake, IntakeError, Offer, Receipt},
+    ledger::LedgerEntry,
+};
+use tokio::sync::watch;
+
+use super::PATIENCE;
+
+#[derive(Default)]
+pub(super) struct Inner {
+    pub(super) entries: BTreeMap<String, LedgerEntry>,
+    ids: HashSet<String>,
+    /// Kind and key of each event, in the order of acceptance.
+    pub(super) events: Vec<String>,
+    pub(super) offers: Vec<Event>,
+    /// How many of `events` were expected already.
+    told: usize,
+    /// How many offers are refused from now on.
+    pub(super) refusals: usize,
+    /// How many offers lose their receipt after the commit.
+    pub(super) lost: usize,
+    pub(super) refused: usize,
+    pub(super) stopping: bool,
+}
+
+pub(super) struct Ledger {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger {
+            inner: Mutex::default(),
+            changed: watch::Sender::new(()),
+        }
+    }
+}
+
+impl Ledger {
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
+        let result = f(&mut self.inner.lock().unwrap());
+        self.changed.send_replace(());
+        result
+    }
+
+    pub(super) async fn wait(&self, what: &str, mut wanted: impl FnMut(&Inner) -> bool) {
+        let mut changes = self.changed.subscribe();
+        let wait = changes.wait_for(|()| wanted(&self.inner.lock().unwrap()));
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            panic!(
+                "waited for {what}; events: {:?}",
+                self.inner.lock().unwrap().events
+            );
+        }
+    }
+
+    pub(super) async fn expect(&self, events: &[&str]) {
+        let what = format!("{events:?}");
+        self.wait(&what, |l| l.events.len() >= l.told + events.len())
+            .await;
+        self.with(|l| {
+            let mut new = l.events.split_off(l.told);
+            l.events.extend(new.iter().cloned());
+            l.told = l.events.len();
+            let mut expected = events.to_vec();
+            new.sort();
+            expected.sort();
+            assert_eq!(new, expected);
+        });
+    }
+
+    /// Key and etag of what the ledger believes to exist.
+    pub(super) fn objects(&self) -> Vec<(String, String)> {
+        let entries = self.with(|l| l.entries.clone());
+        let objects = entries.into_values().filter_map(|e| Some((e.key, e.etag?)));
+        objects.collect()
+    }
+}
+
+impl Intake for Ledger {
+    fn offer(&self, offer: Offer) -> BoxFuture<'_, Result<Receipt, IntakeError>> {
+        Box::pin(async move {
+            // A commit takes its time, in which everything else goes on.
+            tokio::task::yield_now().await;
+            self.with(|l| {
+                if l.stopping {
+                    return Err(IntakeError::Stopping);
+                }
+                if l.refusals > 0 {
+                    l.refusals -= 1;
+                    l.refused += 1;
+                    return Err(IntakeError::Full("no room".into()));
+                }
+                let step = offer.ledger.expect("buckets move the ledger");
+                assert_eq!(step.bucket, "b");
+                let key = step.to.key.clone();
+                if l.entries.get(&key) != step.from.as_ref() {
+                    return Ok(Receipt::Duplicate);
+                }
+                assert!(
+                    l.ids.insert(offer.event.id.clone()),
+                    "{} again",
+                    offer.event.id
+                );
+                l.entries.insert(key.clone(), step.to);
+                let kind = offer.event.kind.strip_prefix("object.").unwrap();
+                l.events.push(format!("{kind} {key}"));
+                l.offers.push(offer.event);
+                if l.lost > 0 {
+                    l.lost -= 1;
+                    return Err(IntakeError::Failed("the receipt was lost".into()));
+                }
+                Ok(Receipt::Accepted { deliveries: 1 })
+            })
+        })
+    }
+
+    fn ledger(
+        &self,
+        _: &str,
+        keys: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>> {
+        let find = |l: &mut Inner| {
+            keys.iter()
+                .filter_map(|k| l.entries.get(k).cloned())
+                .collect()
+        };
+        Box::pin(std::future::ready(Ok(self.with(find))))
+    }
+
+    fn ledger_page(
+        &self,
+        _: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>> {
+        let page = self.with(|l| {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let range = l.entries.range::<String, _>((from, Bound::Unbounded));
+            let live = range.map(|(_, e)| e.clone()).filter(|e| e.etag.is_some());
+            live.take(limit).collect()
+        });
+        Box::pin(std::future::ready(Ok(page)))
+    }
+}

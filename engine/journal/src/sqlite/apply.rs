@@ -1,0 +1,333 @@
+//! Writes a unit that was checked. The counters of what is never used twice live here.
+
+use rusqlite::{Connection, Result, params};
+use tidemill_core::{
+    delivery::{AttemptRecord, Seq, Work},
+    event::{Event, Field},
+    ledger::LedgerMove,
+};
+
+use super::{
+    check::{Checked, Checker, Settled, holds},
+    statements::Statements,
+};
+use crate::{
+    Accepted, Added, EventId, KeyDone, KvWrite, NewDelivery, OffsetsMove, Settle, Unit, UnitResult,
+    UsageEntry,
+};
+
+/// Expired rows removed with a commit, besides two for each unit: enough to keep up with what units
+/// add, and to work off a backlog, and too few to be felt.
+const SWEPT: usize = 64;
+
+/// Applies units, one after another, within a transaction that someone else begins and commits.
+///
+/// The counters go on when a transaction is taken back: they may skip numbers, never repeat them.
+pub struct Applier<'c> {
+    /// The connection's statements.
+    pub sql: Statements<'c>,
+    seq: Seq,
+    version: i64,
+    /// Engine running time up to the start of this engine, in milliseconds.
+    ran_before: i64,
+}
+
+impl<'c> Applier<'c> {
+    /// Goes on where the journal stands.
+    pub fn new(conn: &'c Connection) -> Result<Self> {
+        let sql = Statements::new(conn)?;
+        conn.query_row("SELECT seq, version, running FROM meta", [], |row| {
+            Ok(Applier { sql, seq: row.get(0)?, version: row.get(1)?, ran_before: row.get(2)? })
+        })
+    }
+
+    /// Applies a unit, or leaves everything as it is. `ran` milliseconds have passed since the start.
+    pub fn apply(&mut self, unit: &Unit, ran: i64) -> Result<UnitResult> {
+        let running = self.ran_before + ran;
+        match (Checker { sql: &mut self.sql, running }).check(unit)? {
+            Checked::Refused(result) => Ok(result),
+            Checked::Fine(settled) => self.write(unit, settled, running),
+        }
+    }
+
+    /// The last steps of a transaction of so many units: the counters, and some of what expired.
+    pub fn finish(&mut self, units: &[&Unit], ran: i64) -> Result<()> {
+        let running = self.ran_before + ran;
+        self.sql.save_meta.execute([self.seq, self.version, running])?;
+        let limit = (units.len() * 2 + SWEPT) as i64;
+        self.sql.sweep_event_ids.execute([running, limit])?;
+        // The units bring the time that keys are measured by.
+        let keys = units.iter().flat_map(|unit| &unit.keys);
+        if let Some(now) = keys.map(|key| key.completed.0).max() {
+            self.sql.sweep_keys.execute([now, limit])?;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        unit: &Unit,
+        settled: Option<Settled>,
+        running: i64,
+    ) -> Result<UnitResult> {
+        let mut added = Vec::new();
+        if let (Some(settle), Some(settled)) = (&unit.settle, settled) {
+            added.extend(self.settle(settle, settled)?);
+        }
+        for write in &unit.writes {
+            self.set_value(write)?;
+        }
+        for accepted in &unit.accept {
+            self.accept(accepted, settled, &mut added)?;
+        }
+        for step in &unit.ledger {
+            self.move_ledger(step)?;
+        }
+        for object in &unit.written {
+            let row = params![object.bucket, object.key, object.etag, object.hops];
+            self.sql.set_written.execute(row)?;
+        }
+        for EventId { delivery, window } in &unit.event_ids {
+            let expires = running.saturating_add(int(window.as_millis()));
+            self.sql.set_event_id.execute(params![delivery.0, expires])?;
+        }
+        for key in &unit.keys {
+            self.complete_key(key)?;
+        }
+        for step in &unit.cursors {
+            self.sql.set_cursor.execute(params![step.schedule, step.to.0])?;
+        }
+        for step in &unit.offsets {
+            self.move_offsets(step)?;
+        }
+        if let Some(usage) = &unit.usage {
+            self.add_usage(usage)?;
+        }
+        Ok(UnitResult::Committed { added })
+    }
+
+    fn settle(&mut self, settle: &Settle, settled: Settled) -> Result<Option<Added>> {
+        let Settled { seq, event, attempts, .. } = settled;
+        match settle {
+            Settle::Done { .. } => {
+                self.leave(settled)?;
+                self.release(settled, false)?;
+            }
+            Settle::Purge { .. } => {
+                self.leave(settled)?;
+                self.release(settled, true)?;
+            }
+            Settle::Retry { due, record, .. } => {
+                self.attempt(seq, attempts, record)?;
+                self.sql.retry.execute([seq, due.0])?;
+            }
+            Settle::Dead { cause, record, .. } => {
+                self.attempt(seq, attempts, record)?;
+                let row = params![seq, cause.as_str(), record.reason, record.ended.0];
+                self.sql.die.execute(row)?;
+            }
+            Settle::Redrive { new, .. } => {
+                self.leave(settled)?;
+                let body = Body { event, shared: settled.shared, size: settled.size };
+                return Ok(Some(self.add(new, body)?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes a delivery and its history.
+    fn leave(&mut self, settled: Settled) -> Result<()> {
+        self.sql.delete_delivery.execute([settled.seq])?;
+        if settled.attempts > 0 {
+            self.sql.delete_attempts.execute([settled.seq])?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the event of a delivery that left; the last one takes it along.
+    fn release(&mut self, settled: Settled, spoil: bool) -> Result<()> {
+        let event = [settled.event];
+        if settled.shared {
+            let left: i64 = self.sql.shared_state.query_row(event, |row| row.get(0))?;
+            if left > 1 {
+                self.sql.update_shared.execute(params![settled.event, spoil])?;
+                return Ok(());
+            }
+            self.sql.delete_shared.execute(event)?;
+        }
+        self.sql.delete_event.execute(event)?;
+        Ok(())
+    }
+
+    fn attempt(&mut self, seq: Seq, position: i64, record: &AttemptRecord) -> Result<()> {
+        self.sql.insert_attempt.execute(params![
+            seq,
+            position,
+            record.attempt,
+            record.started.0,
+            record.ended.0,
+            record.outcome.as_str(),
+            record.reason,
+            record.digest,
+        ])?;
+        Ok(())
+    }
+
+    fn accept(
+        &mut self,
+        accepted: &Accepted,
+        settled: Option<Settled>,
+        added: &mut Vec<Added>,
+    ) -> Result<()> {
+        let kept = || accepted.deliveries.iter().filter(|new| holds(new, settled));
+        let count = kept().count() as i64;
+        if count == 0 {
+            return Ok(());
+        }
+        let size = accepted.event.size() as i64;
+        let body = Body { event: self.seq + 1, shared: count > 1, size };
+        self.insert_event(body.event, &accepted.event)?;
+        if body.shared {
+            self.sql.insert_shared.execute([body.event, count])?;
+        }
+        for new in kept() {
+            added.push(self.add(new, body)?);
+        }
+        Ok(())
+    }
+
+    fn insert_event(&mut self, place: i64, event: &Event) -> Result<()> {
+        self.sql.insert_event.execute(params![
+            place,
+            event.id,
+            event.source,
+            event.kind,
+            event.subject,
+            event.time.0,
+            event.datacontenttype,
+            event.traceparent,
+            event.hops,
+            fields(&event.headers),
+            &event.data[..],
+        ])?;
+        Ok(())
+    }
+
+    fn add(&mut self, new: &NewDelivery, body: Body) -> Result<Added> {
+        self.seq += 1;
+        let seq = self.seq;
+        let work = match &new.work {
+            Work::Handle => None,
+            Work::Outbox(action) => Some(json(action)),
+        };
+        let died = new.dead.as_ref().map(|_| new.history.last().map_or(new.accepted, |a| a.ended));
+        self.sql.insert_delivery.execute(params![
+            seq,
+            body.event,
+            body.shared,
+            new.id.0,
+            new.trigger,
+            work,
+            new.history.len() as i64,
+            new.accepted.0,
+            new.due.0,
+            body.size,
+            new.lane,
+            new.key,
+            new.redrive.map(|redrive| redrive.of.0),
+            new.redrive.map(|redrive| redrive.original),
+            new.dead.as_ref().map(|(cause, _)| cause.as_str()),
+            new.dead.as_ref().map(|(_, reason)| reason),
+            died.map(|at| at.0),
+        ])?;
+        for (position, record) in (0..).zip(&new.history) {
+            self.attempt(seq, position, record)?;
+        }
+        Ok(Added { seq, id: new.id })
+    }
+
+    fn set_value(&mut self, write: &KvWrite) -> Result<()> {
+        match &write.value {
+            Some(value) => {
+                self.version += 1;
+                let row = params![write.store, write.key, self.version, &value[..]];
+                self.sql.set_value.execute(row)?;
+            }
+            None => {
+                self.sql.delete_value.execute([&write.store, &write.key])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_ledger(&mut self, step: &LedgerMove) -> Result<()> {
+        let (bucket, to) = (&step.bucket, &step.to);
+        let row = params![bucket, to.key, to.etag, int(to.size), to.modified.0, to.deletes];
+        self.sql.set_ledger.execute(row)?;
+        if let Some(etag) = &to.etag {
+            self.sql.delete_written.execute([bucket, &to.key, etag])?;
+        }
+        Ok(())
+    }
+
+    fn complete_key(&mut self, done: &KeyDone) -> Result<()> {
+        self.sql.set_key.execute(params![
+            done.trigger,
+            done.key,
+            done.delivery.0,
+            done.completed.0,
+            done.expires.0,
+            done.fingerprint,
+            done.reply.as_ref().and_then(|reply| reply.status),
+            done.reply.as_ref().and_then(|reply| fields(&reply.headers)),
+            done.reply.as_ref().map(|reply| &reply.body[..]),
+        ])?;
+        Ok(())
+    }
+
+    fn move_offsets(&mut self, step: &OffsetsMove) -> Result<()> {
+        let OffsetsMove { trigger, group, partition, watermark, completed } = step;
+        self.sql.set_watermark.execute(params![trigger, group, partition, watermark])?;
+        for offset in completed {
+            self.sql.set_offset.execute(params![trigger, group, partition, offset])?;
+        }
+        // The journal's watermark may be past the step's; what is below it is gone already.
+        self.sql.forget_offsets.execute(params![trigger, group, partition, watermark])?;
+        Ok(())
+    }
+
+    fn add_usage(&mut self, usage: &UsageEntry) -> Result<()> {
+        let used = &usage.used;
+        self.sql.add_usage.execute(params![
+            usage.function,
+            usage.day,
+            int(usage.invocations),
+            int(used.wall_us),
+            int(used.busy_us),
+            int(used.memory),
+        ])?;
+        Ok(())
+    }
+}
+
+/// The event of a delivery, as it is stored.
+#[derive(Clone, Copy)]
+struct Body {
+    event: i64,
+    shared: bool,
+    size: i64,
+}
+
+/// Headers as JSON; none, if there are none.
+fn fields(headers: &[Field]) -> Option<String> {
+    (!headers.is_empty()).then(|| json(headers))
+}
+
+fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("strings and numbers become JSON")
+}
+
+/// Numbers beyond what SQLite holds count as the largest that it does.
+fn int<N: TryInto<i64>>(number: N) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}

@@ -1,0 +1,354 @@
+//! What is read from the journal: each function is one query of [`crate::Journal`]. Nothing here
+//! writes.
+
+use bytes::Bytes;
+use rusqlite::{
+    CachedStatement, Connection, OptionalExtension, Result, Row,
+    params_from_iter,
+    types::{FromSql, FromSqlError, FromSqlResult, Type, ValueRef},
+};
+use serde::de::{DeserializeOwned, value::StrDeserializer};
+use tidemill_core::{
+    delivery::{AttemptRecord, Cause, DeadLetter, Delivery, Redrive, Seq, Work},
+    event::{Event, Field},
+    identity::DeliveryId,
+    ledger::LedgerEntry,
+    outcome::{Reply, Usage},
+    time::Timestamp,
+};
+
+use crate::{DeadLetterFilter, DeadLetterLine, KeyDone, Pending, Stats, UsageEntry, Versioned};
+
+const DELIVERY: &str = "SELECT seq, d.id, trigger, work, attempts, accepted, due, redrive_of, \
+    redrive_original, e.id, source, type, subject, time, datacontenttype, traceparent, hops, \
+    headers, data, cause, reason, died FROM deliveries d JOIN events e USING (event)";
+
+pub fn pending(
+    conn: &Connection,
+    trigger: &str,
+    after: Option<(Timestamp, Seq)>,
+    limit: usize,
+) -> Result<Vec<Pending>> {
+    const COLUMNS: &str =
+        "SELECT seq, id, trigger, due, size FROM deliveries INDEXED BY pending WHERE died IS NULL";
+    let read = |row: &Row<'_>| {
+        Ok(Pending {
+            seq: row.get(0)?,
+            id: row.get::<_, Id>(1)?.0,
+            trigger: row.get(2)?,
+            due: row.get::<_, At>(3)?.0,
+            size: row.get::<_, i64>(4)? as usize,
+        })
+    };
+    let (due, seq) = after.unwrap_or((Timestamp(i64::MIN), Seq::MIN));
+    // In two steps, because one condition over both columns would walk all deliveries of that time.
+    let sql = format!("{COLUMNS} AND trigger = ?1 AND due = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4");
+    let mut found = Vec::new();
+    for row in conn.prepare_cached(&sql)?.query_map((trigger, due.0, seq, int(limit)), read)? {
+        found.push(row?);
+    }
+    let sql = format!("{COLUMNS} AND trigger = ?1 AND due > ?2 ORDER BY due, seq LIMIT ?3");
+    let rest = int(limit - found.len());
+    for row in conn.prepare_cached(&sql)?.query_map((trigger, due.0, rest), read)? {
+        found.push(row?);
+    }
+    Ok(found)
+}
+
+pub fn pending_triggers(conn: &Connection) -> Result<Vec<(String, u64)>> {
+    let sql = "SELECT trigger, count(*) FROM deliveries INDEXED BY pending WHERE died IS NULL \
+        GROUP BY trigger";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64));
+    conn.prepare_cached(sql)?.query_map([], read)?.collect()
+}
+
+pub fn delivery(conn: &Connection, seq: Seq) -> Result<Option<Delivery>> {
+    let sql = format!("{DELIVERY} WHERE seq = ?1 AND died IS NULL");
+    conn.prepare_cached(&sql)?.query_row([seq], read_delivery).optional()
+}
+
+pub fn dead_letters(
+    conn: &Connection,
+    filter: &DeadLetterFilter,
+    after: Option<Seq>,
+    limit: usize,
+) -> Result<Vec<DeadLetterLine>> {
+    let sql = "SELECT seq, d.id, trigger, source, subject, cause, reason, attempts, died \
+        FROM deliveries d INDEXED BY dead JOIN events e USING (event) \
+        WHERE died IS NOT NULL AND seq > ?1 AND (?2 IS NULL OR trigger = ?2) \
+        AND (?3 IS NULL OR instr(reason, ?3) > 0) AND died >= ?4 AND died < ?5 \
+        ORDER BY seq LIMIT ?6";
+    let since = filter.since.map_or(i64::MIN, |at| at.0);
+    let until = filter.until.map_or(i64::MAX, |at| at.0);
+    let after = after.unwrap_or(Seq::MIN);
+    let read = |row: &Row<'_>| {
+        Ok(DeadLetterLine {
+            seq: row.get(0)?,
+            id: row.get::<_, Id>(1)?.0,
+            trigger: row.get(2)?,
+            source: row.get(3)?,
+            subject: row.get(4)?,
+            cause: cause(row, 5)?,
+            reason: row.get(6)?,
+            attempts: row.get(7)?,
+            died: row.get::<_, At>(8)?.0,
+        })
+    };
+    let filter = (after, &filter.trigger, &filter.reason, since, until, int(limit));
+    conn.prepare_cached(sql)?.query_map(filter, read)?.collect()
+}
+
+pub fn dead_letter(conn: &Connection, id: DeliveryId) -> Result<Option<DeadLetter>> {
+    let sql = format!("{DELIVERY} WHERE d.id = ?1 AND died IS NOT NULL");
+    let read = |row: &Row<'_>| {
+        Ok(DeadLetter {
+            delivery: read_delivery(row)?,
+            cause: cause(row, 19)?,
+            reason: row.get(20)?,
+            died: row.get::<_, At>(21)?.0,
+            history: Vec::new(),
+        })
+    };
+    let mut found = conn.prepare_cached(&sql)?.query_row([id.0], read).optional()?;
+    if let Some(letter) = &mut found {
+        letter.history = history(conn, letter.delivery.seq)?;
+    }
+    Ok(found)
+}
+
+fn history(conn: &Connection, seq: Seq) -> Result<Vec<AttemptRecord>> {
+    let sql = "SELECT attempt, started, ended, outcome, reason, digest FROM attempts \
+        WHERE delivery = ?1 ORDER BY position";
+    let read = |row: &Row<'_>| {
+        Ok(AttemptRecord {
+            attempt: row.get(0)?,
+            started: row.get::<_, At>(1)?.0,
+            ended: row.get::<_, At>(2)?.0,
+            outcome: row.get::<_, Name<_>>(3)?.0,
+            reason: row.get(4)?,
+            digest: row.get(5)?,
+        })
+    };
+    conn.prepare_cached(sql)?.query_map([seq], read)?.collect()
+}
+
+pub fn kv_get(conn: &Connection, store: &str, key: &str) -> Result<Option<Versioned>> {
+    let sql = "SELECT value, version FROM kv WHERE store = ?1 AND key = ?2";
+    let read = |row: &Row<'_>| Ok(Versioned { value: row.get::<_, Data>(0)?.0, version: row.get(1)? });
+    conn.prepare_cached(sql)?.query_row((store, key), read).optional()
+}
+
+pub fn kv_keys(
+    conn: &Connection,
+    store: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<String>> {
+    let sql = match after {
+        Some(_) => "SELECT key FROM kv WHERE store = ?1 AND key > ?2 ORDER BY key LIMIT ?3",
+        None => "SELECT key FROM kv WHERE store = ?1 AND ?2 IS NULL ORDER BY key LIMIT ?3",
+    };
+    let mut statement = conn.prepare_cached(sql)?;
+    statement.query_map((store, after, int(limit)), |row| row.get(0))?.collect()
+}
+
+const LEDGER: &str = "SELECT key, etag, size, modified, deletes FROM ledger WHERE bucket = ?1";
+
+pub fn ledger(conn: &Connection, bucket: &str, keys: Vec<String>) -> Result<Vec<LedgerEntry>> {
+    let mut statement = conn.prepare_cached(&format!("{LEDGER} AND key = ?2"))?;
+    let mut found = Vec::new();
+    for key in keys {
+        found.extend(statement.query_row((bucket, key), read_ledger).optional()?);
+    }
+    Ok(found)
+}
+
+pub fn ledger_page(
+    conn: &Connection,
+    bucket: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<LedgerEntry>> {
+    // Every key sorts at or after the empty one.
+    let compare = if after.is_some() { ">" } else { ">=" };
+    let sql = format!(
+        "{LEDGER} AND key {compare} ?2 AND etag IS NOT NULL ORDER BY key LIMIT ?3"
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    statement.query_map((bucket, after.unwrap_or(""), int(limit)), read_ledger)?.collect()
+}
+
+fn read_ledger(row: &Row<'_>) -> Result<LedgerEntry> {
+    Ok(LedgerEntry {
+        key: row.get(0)?,
+        etag: row.get(1)?,
+        size: row.get::<_, i64>(2)? as u64,
+        modified: row.get::<_, At>(3)?.0,
+        deletes: row.get(4)?,
+    })
+}
+
+pub fn hops(conn: &Connection, object: [String; 3]) -> Result<Option<u32>> {
+    let sql = "SELECT hops FROM written WHERE bucket = ?1 AND key = ?2 AND etag = ?3";
+    conn.prepare_cached(sql)?.query_row(object, |row| row.get(0)).optional()
+}
+
+pub fn cursor(conn: &Connection, schedule: &str) -> Result<Option<Timestamp>> {
+    let mut statement = conn.prepare_cached("SELECT at FROM cursors WHERE schedule = ?1")?;
+    statement.query_row([schedule], |row| Ok(row.get::<_, At>(0)?.0)).optional()
+}
+
+pub fn offsets(conn: &Connection, place: &[String; 3]) -> Result<Option<(i64, Vec<i64>)>> {
+    const WHERE: &str = "WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
+    let mut partition = cached(conn, &format!("SELECT watermark FROM partitions {WHERE}"))?;
+    let Some(watermark) = partition.query_row(params_from_iter(place), |row| row.get(0)).optional()? else {
+        return Ok(None);
+    };
+    let mut above = cached(conn, &format!("SELECT at FROM completed {WHERE} ORDER BY at"))?;
+    let above = above.query_map(params_from_iter(place), |row| row.get(0))?.collect::<Result<_>>()?;
+    Ok(Some((watermark, above)))
+}
+
+pub fn key_done(
+    conn: &Connection,
+    trigger: &str,
+    key: &str,
+    now: Timestamp,
+) -> Result<Option<KeyDone>> {
+    let sql = "SELECT trigger, key, delivery, completed, expires, fingerprint, status, headers, body \
+        FROM keys WHERE trigger = ?1 AND key = ?2 AND expires > ?3";
+    let read = |row: &Row<'_>| {
+        let body: Option<Data> = row.get(8)?;
+        let status = row.get(6)?;
+        let headers = read_fields(row, 7)?;
+        Ok(KeyDone {
+            trigger: row.get(0)?,
+            key: row.get(1)?,
+            delivery: row.get::<_, Id>(2)?.0,
+            completed: row.get::<_, At>(3)?.0,
+            expires: row.get::<_, At>(4)?.0,
+            fingerprint: row.get(5)?,
+            reply: body.map(|Data(body)| Reply { status, headers, body }),
+        })
+    };
+    conn.prepare_cached(sql)?.query_row((trigger, key, now.0), read).optional()
+}
+
+pub fn usage(conn: &Connection, function: &str) -> Result<Vec<UsageEntry>> {
+    let sql = "SELECT function, day, invocations, wall_us, busy_us, memory FROM usage \
+        WHERE function = ?1 ORDER BY day";
+    let count = |row: &Row<'_>, column| row.get::<_, i64>(column).map(|number| number as u64);
+    let read = |row: &Row<'_>| {
+        let used =
+            Usage { wall_us: count(row, 3)?, busy_us: count(row, 4)?, memory: count(row, 5)? };
+        Ok(UsageEntry {
+            function: row.get(0)?,
+            day: row.get(1)?,
+            invocations: count(row, 2)?,
+            used,
+        })
+    };
+    conn.prepare_cached(sql)?.query_map([function], read)?.collect()
+}
+
+/// The bytes are those of the file alone: how long the log is, only the writer knows.
+pub fn stats(conn: &Connection) -> Result<Stats> {
+    let count = |sql: &str| -> Result<u64> {
+        cached(conn, sql)?.query_row([], |row| row.get::<_, i64>(0)).map(|number| number as u64)
+    };
+    let pages = count("PRAGMA page_count")? - count("PRAGMA freelist_count")?;
+    Ok(Stats {
+        pending: count("SELECT count(*) FROM deliveries INDEXED BY pending WHERE died IS NULL")?,
+        dead: count("SELECT count(*) FROM deliveries INDEXED BY dead WHERE died IS NOT NULL")?,
+        bytes: pages * count("PRAGMA page_size")?,
+    })
+}
+
+fn read_delivery(row: &Row<'_>) -> Result<Delivery> {
+    let redrive = match row.get::<_, Option<Id>>(7)? {
+        Some(Id(of)) => Some(Redrive { of, original: row.get(8)? }),
+        None => None,
+    };
+    let work = match row.get_ref(3)?.as_str_or_null()? {
+        Some(text) => Work::Outbox(json(text, 3)?),
+        None => Work::Handle,
+    };
+    Ok(Delivery {
+        seq: row.get(0)?,
+        id: row.get::<_, Id>(1)?.0,
+        trigger: row.get(2)?,
+        work,
+        attempts: row.get(4)?,
+        accepted: row.get::<_, At>(5)?.0,
+        due: row.get::<_, At>(6)?.0,
+        redrive,
+        event: Event {
+            id: row.get(9)?,
+            source: row.get(10)?,
+            kind: row.get(11)?,
+            subject: row.get(12)?,
+            time: row.get::<_, At>(13)?.0,
+            datacontenttype: row.get(14)?,
+            traceparent: row.get(15)?,
+            hops: row.get(16)?,
+            headers: read_fields(row, 17)?,
+            data: row.get::<_, Data>(18)?.0,
+        },
+    })
+}
+
+fn read_fields(row: &Row<'_>, column: usize) -> Result<Vec<Field>> {
+    match row.get_ref(column)?.as_str_or_null()? {
+        Some(text) => json(text, column),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn json<T: DeserializeOwned>(text: &str, column: usize) -> Result<T> {
+    let wrong = |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error));
+    serde_json::from_str(text).map_err(wrong)
+}
+
+fn cause(row: &Row<'_>, column: usize) -> Result<Cause> {
+    Ok(row.get::<_, Name<Cause>>(column)?.0)
+}
+
+fn cached<'c>(conn: &'c Connection, sql: &str) -> Result<CachedStatement<'c>> {
+    conn.prepare_cached(sql)
+}
+
+fn int(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+// How the types of core come out of columns.
+struct At(Timestamp);
+struct Id(DeliveryId);
+struct Data(Bytes);
+/// Something whose kebab-case name is stored.
+struct Name<T>(T);
+
+impl FromSql for At {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_i64().map(|at| At(Timestamp(at)))
+    }
+}
+
+impl FromSql for Id {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        <[u8; 16]>::column_result(value).map(|id| Id(DeliveryId(id)))
+    }
+}
+
+impl FromSql for Data {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_blob().map(|data| Data(Bytes::copy_from_slice(data)))
+    }
+}
+
+impl<T: DeserializeOwned> FromSql for Name<T> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let name = StrDeserializer::<serde::de::value::Error>::new(value.as_str()?);
+        T::deserialize(name).map(Name).map_err(FromSqlError::other)
+    }
+}

@@ -1,0 +1,95 @@
+//! The SQL of the writer, each statement prepared once for the life of the connection.
+
+use rusqlite::{Connection, Statement};
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident: $sql:expr;)*) => {
+        /// The prepared statements.
+        pub struct Statements<'c> { $($(#[$doc])* pub $name: Statement<'c>,)* }
+
+        impl<'c> Statements<'c> {
+            /// Prepares them all.
+            pub fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
+                Ok(Statements { $($name: conn.prepare($sql)?,)* })
+            }
+        }
+    };
+}
+
+statements! {
+    begin: "BEGIN IMMEDIATE";
+    commit: "COMMIT";
+    rollback: "ROLLBACK";
+    page_count: "PRAGMA page_count";
+    freelist_count: "PRAGMA freelist_count";
+    /// Gives (busy, frames in the log, frames carried over).
+    checkpoint: "PRAGMA wal_checkpoint(PASSIVE)";
+    save_meta: "UPDATE meta SET seq = ?1, version = ?2, running = ?3";
+
+    // Checks.
+    delivery_state: "SELECT event, shared, attempts, size, died IS NOT NULL FROM deliveries WHERE seq = ?1";
+    shared_state: "SELECT deliveries, spoiled FROM shared WHERE event = ?1";
+    /// (id, a delivery that does not count)
+    delivery_known: "SELECT 1 FROM deliveries WHERE id = ?1 AND seq <> ?2";
+    /// (id, the running time)
+    event_id_known: "SELECT 1 FROM event_ids WHERE delivery = ?1 AND expires > ?2";
+    version: "SELECT version FROM kv WHERE store = ?1 AND key = ?2";
+    ledger_entry: "SELECT etag, size, modified, deletes FROM ledger WHERE bucket = ?1 AND key = ?2";
+    /// (trigger, key, now)
+    key_known: "SELECT 1 FROM keys WHERE trigger = ?1 AND key = ?2 AND expires > ?3";
+    cursor: "SELECT at FROM cursors WHERE schedule = ?1";
+    watermark: "SELECT watermark FROM partitions WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
+    offset_known: "SELECT 1 FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3 AND at = ?4";
+
+    // Deliveries.
+    insert_event: "INSERT INTO events (event, id, source, type, subject, time, datacontenttype, \
+        traceparent, hops, headers, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    insert_shared: "INSERT INTO shared (event, deliveries, spoiled) VALUES (?1, ?2, 0)";
+    insert_delivery: "INSERT INTO deliveries (seq, event, shared, id, trigger, work, attempts, \
+        accepted, due, size, lane, key, redrive_of, redrive_original, cause, reason, died) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+    insert_attempt: "INSERT INTO attempts (delivery, position, attempt, started, ended, outcome, \
+        reason, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    delete_event: "DELETE FROM events WHERE event = ?1";
+    delete_shared: "DELETE FROM shared WHERE event = ?1";
+    update_shared: "UPDATE shared SET deliveries = deliveries - 1, spoiled = max(spoiled, ?2) WHERE event = ?1";
+    delete_delivery: "DELETE FROM deliveries WHERE seq = ?1";
+    delete_attempts: "DELETE FROM attempts WHERE delivery = ?1";
+    retry: "UPDATE deliveries SET attempts = attempts + 1, due = ?2 WHERE seq = ?1";
+    die: "UPDATE deliveries SET attempts = attempts + 1, cause = ?2, reason = ?3, died = ?4 WHERE seq = ?1";
+
+    // The rest of a unit.
+    set_value: "INSERT INTO kv (store, key, version, value) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value";
+    delete_value: "DELETE FROM kv WHERE store = ?1 AND key = ?2";
+    set_ledger: "INSERT INTO ledger (bucket, key, etag, size, modified, deletes) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET etag = excluded.etag, \
+        size = excluded.size, modified = excluded.modified, deletes = excluded.deletes";
+    delete_written: "DELETE FROM written WHERE bucket = ?1 AND key = ?2 AND etag = ?3";
+    /// Not if the ledger stands at it already.
+    set_written: "INSERT INTO written (bucket, key, etag, hops) SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS \
+        (SELECT 1 FROM ledger WHERE bucket = ?1 AND key = ?2 AND etag = ?3) \
+        ON CONFLICT DO UPDATE SET etag = excluded.etag, hops = excluded.hops";
+    set_event_id: "INSERT INTO event_ids (delivery, expires) VALUES (?1, ?2) \
+        ON CONFLICT DO UPDATE SET expires = excluded.expires";
+    set_key: "INSERT OR REPLACE INTO keys (trigger, key, delivery, completed, expires, fingerprint, \
+        status, headers, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    set_cursor: "INSERT INTO cursors (schedule, at) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET at = excluded.at";
+    set_watermark: "INSERT INTO partitions (trigger, consumers, partition, watermark) \
+        VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET watermark = max(watermark, excluded.watermark)";
+    /// Not if it is below the watermark.
+    set_offset: "INSERT OR IGNORE INTO completed (trigger, consumers, partition, at) \
+        SELECT ?1, ?2, ?3, ?4 FROM partitions WHERE trigger = ?1 AND consumers = ?2 \
+        AND partition = ?3 AND watermark <= ?4";
+    forget_offsets: "DELETE FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3 AND at < ?4";
+    add_usage: "INSERT INTO usage (function, day, invocations, wall_us, busy_us, memory) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET \
+        invocations = invocations + excluded.invocations, wall_us = wall_us + excluded.wall_us, \
+        busy_us = busy_us + excluded.busy_us, memory = memory + excluded.memory";
+
+    // What has expired, the oldest first, at most ?2.
+    sweep_event_ids: "DELETE FROM event_ids WHERE delivery IN \
+        (SELECT delivery FROM event_ids WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
+    sweep_keys: "DELETE FROM keys WHERE (trigger, key) IN \
+        (SELECT trigger, key FROM keys WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
+}

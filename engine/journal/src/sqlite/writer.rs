@@ -1,0 +1,302 @@
+//! The writer: the one thread that changes the journal. It takes all that is queued, makes it one
+//! transaction, and answers when that is durable; what arrives meanwhile is the next transaction.
+//!
+//! After a failure that leaves in doubt what is durable it refuses everything: it never tries a
+//! commit again, because a second fsync after a failed one proves nothing.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rusqlite::{Connection, Statement};
+use tidemill_core::limits::{COMMIT_BYTES, COMMIT_UNITS};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{RunningClock, apply::Applier, fault};
+use crate::{JournalError, Unit, UnitResult};
+
+/// Commits that may wait for the writer; more wait at the door.
+pub const QUEUE: usize = COMMIT_UNITS;
+
+/// How many pages of changes collect in the log before they are carried over into the file: 16 MiB.
+/// Many changes of one page are then written once, and the log stays within this, plus one commit,
+/// plus what is committed while a reader is in the way. Carried over after the answers are out.
+const CHECKPOINT_PAGES: u64 = 4096;
+
+/// Pages that one step gives back to the file system: 1 MiB, or a millisecond.
+const SHRINK_PAGES: u64 = 256;
+
+/// Unused pages that the file keeps for the next backlog: 64 MiB.
+const SPARE_PAGES: u64 = 16 << 10;
+
+type Results = Vec<UnitResult>;
+
+/// A commit and who waits for it.
+pub struct Job {
+    /// What to make durable.
+    pub units: Vec<Unit>,
+    /// About how many bytes it writes.
+    pub bytes: usize,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Results, JournalError>>,
+}
+
+/// What others see of the writer.
+#[derive(Default)]
+pub struct Shared {
+    /// Bytes in use as of the last commit.
+    pub bytes: AtomicU64,
+    /// Why nothing more is taken.
+    pub broken: OnceLock<JournalError>,
+}
+
+/// The writer's state.
+pub struct Writer<'c> {
+    conn: &'c Connection,
+    path: String,
+    clock: RunningClock,
+    shared: Arc<Shared>,
+    applier: Applier<'c>,
+    /// Pages in the log, kept by SQLite's hook.
+    log: Arc<AtomicU64>,
+    /// The log's length at which it is carried over next.
+    checkpoint_at: u64,
+    page_size: u64,
+    freelist: u64,
+}
+
+/// Runs until every sender of the queue is gone, and makes durable all that they sent.
+pub fn run(
+    mut conn: Connection,
+    path: String,
+    clock: RunningClock,
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Job>,
+    opened: impl FnOnce(rusqlite::Result<()>),
+) {
+    let log = Arc::new(AtomicU64::new(0));
+    let hooked = log.clone();
+    let hook = move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+        hooked.store(pages as u64, Ordering::Relaxed);
+        Ok(())
+    };
+    // The hook replaces the one by which SQLite carries the log over in the middle of a commit.
+    if let Err(error) = conn.wal_hook(Some(hook)) {
+        return opened(Err(error));
+    }
+    match Writer::new(&conn, path, clock, shared, log) {
+        Ok(mut writer) => {
+            opened(Ok(()));
+            writer.serve(queue);
+            writer.close();
+        }
+        Err(error) => opened(Err(error)),
+    }
+}
+
+impl<'c> Writer<'c> {
+    fn new(
+        conn: &'c Connection,
+        path: String,
+        clock: RunningClock,
+        shared: Arc<Shared>,
+        log: Arc<AtomicU64>,
+    ) -> rusqlite::Result<Self> {
+        let applier = Applier::new(conn)?;
+        let page_size = conn.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0))? as u64;
+        let checkpoint_at = CHECKPOINT_PAGES;
+        let mut writer = Writer {
+            conn, path, clock, shared, applier, log, checkpoint_at, page_size, freelist: 0,
+        };
+        writer.checkpoint_fully()?;
+        writer.measure()?;
+        Ok(writer)
+    }
+
+    fn serve(&mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut first = queue.blocking_recv();
+        while let Some(job) = first.take() {
+            let (group, next) = gather(job, &mut queue);
+            self.commit(group);
+            self.checkpoint_if_long();
+            first = next;
+            while first.is_none() && queue.is_empty() && self.shrink() {}
+            first = first.or_else(|| queue.blocking_recv());
+        }
+    }
+
+    /// Commits a group and answers it.
+    fn commit(&mut self, group: Vec<Job>) {
+        match self.transaction(&group) {
+            Ok(results) => {
+                for (job, results) in group.into_iter().zip(results) {
+                    _ = job.answer.send(Ok(results));
+                }
+            }
+            // One commit that SQLite cannot take must not fail its neighbours.
+            Err(JournalError::Failed { .. }) if group.len() > 1 => {
+                for job in group {
+                    self.commit(vec![job]);
+                }
+            }
+            Err(error) => {
+                for job in group {
+                    _ = job.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// One transaction over all jobs of the group: durable as a whole, or nothing of it happened.
+    fn transaction(&mut self, group: &[Job]) -> Result<Vec<Results>, JournalError> {
+        if let Some(broken) = self.shared.broken.get() {
+            return Err(broken.clone());
+        }
+        match self.attempt(group) {
+            Ok(results) => Ok(results),
+            Err(error) => {
+                let error = self.fault(&error);
+                self.take_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn attempt(&mut self, group: &[Job]) -> rusqlite::Result<Vec<Results>> {
+        let ran = self.ran();
+        let units: Vec<&Unit> = group.iter().flat_map(|job| &job.units).collect();
+        self.applier.sql.begin.execute([])?;
+        let mut results = Vec::with_capacity(group.len());
+        for job in group {
+            let each = job.units.iter().map(|unit| self.applier.apply(unit, ran));
+            results.push(each.collect::<rusqlite::Result<_>>()?);
+        }
+        self.applier.finish(&units, ran)?;
+        self.applier.sql.commit.execute([])?;
+        // The commit is durable: whatever fails from here on must not deny it.
+        if let Err(error) = self.measure() {
+            self.fault(&error);
+        }
+        Ok(results)
+    }
+
+    /// What an error means. A broken journal stays broken.
+    fn fault(&self, error: &rusqlite::Error) -> JournalError {
+        let error = fault::classify(self.conn, &self.path, error);
+        match &error {
+            JournalError::Broken { .. } => {
+                tracing::error!(%error, "the journal takes nothing more");
+                _ = self.shared.broken.set(error.clone());
+            }
+            error => tracing::warn!(%error, "a commit failed"),
+        }
+        error
+    }
+
+    /// Takes an open transaction back. SQLite has done so itself after some errors.
+    fn take_back(&mut self) {
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.applier.sql.rollback.execute([])
+        {
+            let reason = format!("a failed commit cannot be taken back: {}", fault::words(&error));
+            let broken = JournalError::Broken { path: self.path.clone(), reason };
+            tracing::error!(error = %broken, "the journal takes nothing more");
+            _ = self.shared.broken.set(broken);
+        }
+    }
+
+    fn ran(&self) -> i64 {
+        i64::try_from((self.clock)().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Counts the bytes in use.
+    fn measure(&mut self) -> rusqlite::Result<()> {
+        let pages = number(&mut self.applier.sql.page_count)?;
+        self.freelist = number(&mut self.applier.sql.freelist_count)?;
+        let used = pages - self.freelist + self.log.load(Ordering::Relaxed);
+        self.shared.bytes.store(used * self.page_size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn checkpoint_if_long(&mut self) {
+        if self.log.load(Ordering::Relaxed) < self.checkpoint_at {
+            return;
+        }
+        let done = self.applier.sql.checkpoint.query_row([], |row| {
+            Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        });
+        match done {
+            // The next commit writes the log from its beginning again.
+            Ok((frames, carried)) if frames == carried => {
+                self.checkpoint_at = CHECKPOINT_PAGES;
+                self.log.store(0, Ordering::Relaxed);
+            }
+            // A reader still needs the log; come back when it has grown by as much again.
+            Ok((frames, _)) => self.checkpoint_at = frames as u64 + CHECKPOINT_PAGES,
+            // The log keeps everything. With space lacking, commits fail by themselves.
+            Err(error) => {
+                self.checkpoint_at = self.log.load(Ordering::Relaxed) + CHECKPOINT_PAGES;
+                self.fault(&error);
+            }
+        }
+    }
+
+    /// Carries the whole log over and cuts it to nothing: at start and at the end.
+    fn checkpoint_fully(&mut self) -> rusqlite::Result<()> {
+        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+
+    /// Gives some unused pages back to the file system, if there are far too many. Returns whether
+    /// there may be more.
+    fn shrink(&mut self) -> bool {
+        if self.freelist < SPARE_PAGES + SHRINK_PAGES || self.shared.broken.get().is_some() {
+            return false;
+        }
+        let shrunk = self
+            .conn
+            .execute_batch(&format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"))
+            .and_then(|()| self.measure());
+        self.checkpoint_if_long();
+        shrunk.map_err(|error| self.fault(&error)).is_ok()
+    }
+
+    fn close(&mut self) {
+        if self.shared.broken.get().is_some() {
+            return;
+        }
+        let ran = self.ran();
+        let saved = self.applier.finish(&[], ran).and_then(|()| self.checkpoint_fully());
+        if let Err(error) = saved {
+            self.fault(&error);
+        }
+    }
+}
+
+/// Everything that is queued, up to the limits of one commit, and what did not fit.
+fn gather(first: Job, queue: &mut mpsc::Receiver<Job>) -> (Vec<Job>, Option<Job>) {
+    let (mut units, mut bytes) = (first.units.len(), first.bytes);
+    let mut group = vec![first];
+    while let Ok(job) = queue.try_recv() {
+        units += job.units.len();
+        bytes += job.bytes;
+        if units > COMMIT_UNITS || bytes > COMMIT_BYTES {
+            return (group, Some(job));
+        }
+        group.push(job);
+    }
+    (group, None)
+}
+
+fn number(pragma: &mut Statement<'_>) -> rusqlite::Result<u64> {
+    pragma.query_row([], |row| row.get::<_, i64>(0)).map(|number| number as u64)
+}
+
+/// A clock that starts now.
+pub fn clock() -> RunningClock {
+    let start = std::time::Instant::now();
+    Arc::new(move || -> Duration { start.elapsed() })
+}

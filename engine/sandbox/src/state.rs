@@ -1,0 +1,67 @@
+//! What the host keeps for one attempt while its instance lives.
+
+use std::sync::Arc;
+
+use tidemill_core::host::HostCalls;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::{
+    limiter::Limiter,
+    output::{Output, Stream},
+    run::{Config, Limits},
+    stdio::Lines,
+};
+
+/// The most resources (open stores, streams, timers) that an attempt may hold at a time: each takes
+/// some hundred bytes of the host.
+const RESOURCES: usize = 16 << 10;
+
+/// The host's side of one instance.
+pub(crate) struct State {
+    pub(crate) host: Arc<dyn HostCalls>,
+    pub(crate) output: Arc<Output>,
+    pub(crate) limiter: Limiter,
+    pub(crate) limits: Limits,
+    pub(crate) config: Config,
+    pub(crate) table: ResourceTable,
+    /// Made when a guest first needs it: most never do, and it costs a microsecond or two.
+    wasi: Option<WasiCtx>,
+}
+
+impl State {
+    pub(crate) fn new(host: Arc<dyn HostCalls>, limits: Limits, config: Config) -> State {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
+        State {
+            output: Arc::new(Output::new(host.clone(), limits.output)),
+            limiter: Limiter::new(limits.memory),
+            host,
+            limits,
+            config,
+            table,
+            wasi: None,
+        }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let ctx = self.wasi.get_or_insert_with(|| {
+            // No directories, no network, no arguments: what a handler may reach is granted by name.
+            let lines = |stream| Lines {
+                output: self.output.clone(),
+                stream,
+            };
+            WasiCtx::builder()
+                .envs(&self.config)
+                .stdout(lines(Stream::Stdout))
+                .stderr(lines(Stream::Stderr))
+                .build()
+        });
+        WasiCtxView {
+            ctx,
+            table: &mut self.table,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What attempts do to each other: nothing.
+
+mod common;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use common::*;
+use tidemill_core::outcome::Outcome;
+use tidemill_sandbox::Limits;
+use tokio::task::JoinSet;
+
+#[tokio::test]
+async fn a_thousand_sleepers_share_one_thread() {
+    let rig = rig_with(1000);
+    let function = rig.load(&sleeper(500));
+    let started = Instant::now();
+    let mut attempts = JoinSet::new();
+    for _ in 0..1000 {
+        let function = function.clone();
+        attempts.spawn(async move { run(&function, &event("any", "")).await.0 });
+    }
+    for finished in attempts.join_all().await {
+        assert_eq!(finished.outcome, Outcome::Ok);
+        assert!(finished.usage.wall_us >= 500_000, "{:?}", finished.usage);
+    }
+    // One after another they would take eight minutes.
+    assert!(
+        started.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn attempts_beyond_the_instances_wait_for_one() {
+    let rig = rig_with(2);
+    let function = rig.load(&sleeper(20));
+    let mut attempts = JoinSet::new();
+    for _ in 0..10 {
+        let function = function.clone();
+        attempts.spawn(async move { run(&function, &event("any", "")).await.0.outcome });
+    }
+    assert!(
+        attempts
+            .join_all()
+            .await
+            .iter()
+            .all(|outcome| *outcome == Outcome::Ok)
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_healthy_event_is_not_kept_waiting_by_an_infinite_loop() {
+    let rig = rig();
+    let limit = Duration::from_secs(2);
+    let looping = rig.load_with(
+        &component(LOOP),
+        Limits {
+            timeout: limit,
+            ..limits()
+        },
+    );
+    let healthy = rig.load(&component(OK));
+    let looping = tokio::spawn(async move { run(&looping, &event("any", "")).await.0.outcome });
+    // The loop has the only thread first.
+    tokio::task::yield_now().await;
+    for _ in 0..20 {
+        let (finished, _) = run(&healthy, &event("any", "")).await;
+        assert_eq!(finished.outcome, Outcome::Ok);
+        assert!(!looping.is_finished(), "the loop ended first");
+    }
+    assert_eq!(looping.await.unwrap(), Outcome::Timeout { limit });
+}
+
+#[tokio::test]
+async fn a_dropped_attempt_frees_its_instance() {
+    let rig = rig_with(1);
+    let sleeper = rig.load(&sleeper(3_600_000));
+    for _ in 0..3 {
+        let (event, delivery) = (event("any", ""), delivery());
+        let attempt = sleeper.run(&event, &delivery, Arc::new(Memory::default()));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(5), attempt)
+                .await
+                .is_err()
+        );
+    }
+    let healthy = rig.load(&component(OK));
+    assert_eq!(
+        run(&healthy, &event("any", "")).await.0.outcome,
+        Outcome::Ok
+    );
+}
+
+/// Looks for a byte that is not zero in all of its memory, traps if there is one, and then fills it.
+const SCANNER: &str = r#"
+    (memory (export "memory") 1)
+    (func $handle (param $event i32) (result i32)
+        (local $at i32)
+        (drop (memory.grow (i32.const 100)))
+        ;; The event itself is below 64 KiB, and all else must be untouched.
+        (local.set $at (i32.const 65536))
+        (loop $scan
+            (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
+            (local.set $at (i32.add (local.get $at) (i32.const 8)))
+            (br_if $scan (i32.lt_u (local.get $at) (i32.mul (memory.size) (i32.const 65536)))))
+        (memory.fill (i32.const 0) (i32.const 0x5a) (i32.mul (memory.size) (i32.const 65536)))
+        ;; Except for the result: ok without a reply.
+        (memory.fill (i32.const 0) (i32.const 0) (i32.const 64))
+        (i32.const 0))"#;
+
+#[tokio::test]
+async fn memory_of_one_event_is_never_visible_to_the_next() {
+    let rig = rig_with(1);
+    let scanners = [
+        rig.load(&component(SCANNER)),
+        rig.load(&component(&format!("{SCANNER}(func)"))),
+    ];
+    assert_ne!(scanners[0].digest(), scanners[1].digest());
+    for round in 0..20 {
+        // The same slot serves both functions, one after another.
+        for scanner in &scanners {
+            let (finished, _) = run(scanner, &event("any", vec![1; 1000])).await;
+            assert_eq!(finished.outcome, Outcome::Ok, "round {round}");
+            assert_eq!(finished.usage.memory, 101 << 16);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_bad_end_leaves_the_next_event_unharmed() {
+    let rig = rig_with(1);
+    let healthy = rig.load(&component(OK));
+    let brief = Limits {
+        timeout: Duration::from_millis(20),
+        ..limits()
+    };
+    for (bad, limits) in [
+        (BROKEN, limits()),
+        (DEEP, limits()),
+        (GREEDY, limits()),
+        (LOOP, brief),
+    ] {
+        let function = rig.load_with(&component(bad), limits);
+        for _ in 0..3 {
+            assert_ne!(
+                run(&function, &event("any", "")).await.0.outcome,
+                Outcome::Ok,
+                "{bad}"
+            );
+            assert_eq!(
+                run(&healthy, &event("any", "")).await.0.outcome,
+                Outcome::Ok,
+                "{bad}"
+            );
+        }
+    }
+}

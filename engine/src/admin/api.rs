@@ -1,0 +1,124 @@
+//! The API of the command line: dead letters and invocations.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use tidemill_core::{delivery::Seq, identity::DeliveryId, time::Timestamp};
+use tidemill_journal::{DeadLetterFilter, JournalError};
+
+use super::{Admin, refusal};
+use crate::{
+    cloudevent::Made,
+    dispatcher::{RedriveError, redrive as redriving},
+    operations,
+    views::{InvokedView, RedrivenView},
+};
+
+/// Which dead letters to list.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ListQuery {
+    /// Of this trigger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
+    /// Whose reason contains this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Given up at or after, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+    /// Given up before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+    /// From the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Seq>,
+    /// At most so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+impl ListQuery {
+    /// The journal's filter.
+    pub fn filter(&self) -> DeadLetterFilter {
+        DeadLetterFilter {
+            trigger: self.trigger.clone(),
+            reason: self.reason.clone(),
+            since: self.since.map(Timestamp),
+            until: self.until.map(Timestamp),
+        }
+    }
+}
+
+/// How to redrive.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct RedriveQuery {
+    /// The object as it was.
+    #[serde(default)]
+    pub original: bool,
+}
+
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    Query(query): Query<ListQuery>,
+) -> Response {
+    answer(
+        operations::list(&**admin.dispatcher.journal(), &query)
+            .await
+            .map_err(Into::into),
+    )
+}
+
+pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(id): Path<DeliveryId>) -> Response {
+    answer(operations::show(&**admin.dispatcher.journal(), id).await)
+}
+
+pub(super) async fn redrive(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<DeliveryId>,
+    Query(query): Query<RedriveQuery>,
+) -> Response {
+    let journal = &**admin.dispatcher.journal();
+    let redriven = redriving::redrive(journal, id, query.original).await;
+    answer(redriven.map(|redriven| {
+        admin.dispatcher.redriven(&redriven);
+        RedrivenView {
+            of: id,
+            id: redriven.id,
+        }
+    }))
+}
+
+pub(super) async fn purge(State(admin): State<Arc<Admin>>, Path(id): Path<DeliveryId>) -> Response {
+    answer(redriving::purge(&**admin.dispatcher.journal(), id).await)
+}
+
+pub(super) async fn invoke(
+    State(admin): State<Arc<Admin>>,
+    Path(function): Path<String>,
+    Json(made): Json<Made>,
+) -> Response {
+    match admin.dispatcher.invoke(&function, made.into_event()).await {
+        Some(invoked) => Json(InvokedView::from(invoked)).into_response(),
+        None => refusal(
+            StatusCode::NOT_FOUND,
+            &format!("there is no function `{function}`"),
+        ),
+    }
+}
+
+fn answer<T: Serialize>(result: Result<T, RedriveError>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(error @ RedriveError::Unknown(_)) => refusal(StatusCode::NOT_FOUND, &error.to_string()),
+        Err(RedriveError::Journal(error @ JournalError::Full { .. })) => {
+            refusal(StatusCode::INSUFFICIENT_STORAGE, &error.to_string())
+        }
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}

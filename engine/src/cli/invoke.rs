@@ -1,0 +1,137 @@
+//! `tidemill invoke`: one attempt of a function, by hand.
+
+use std::{fs, io::Read, sync::Arc};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use tidemill_config::plan::Plan;
+use tokio_util::sync::CancellationToken;
+
+use super::{ConfigArg, Failure, load, operator::Operator, run::refuse_not_built};
+use crate::{
+    assemble::{self, Assembled, Selection},
+    cloudevent::Made,
+    logging::{self, LogFormat},
+    views::{Data, InvokedView},
+};
+
+/// What to run, with what.
+#[derive(Debug, Args)]
+pub(super) struct Invoke {
+    /// The function.
+    function: String,
+    /// The event: a CloudEvent in JSON, or plain data. `@FILE` reads a file, `-` standard input.
+    #[arg(long, default_value = "")]
+    data: String,
+    /// The event's type.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// The event's source.
+    #[arg(long)]
+    source: Option<String>,
+    /// The event's subject, such as the key of an object.
+    #[arg(long)]
+    subject: Option<String>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl Invoke {
+    pub(super) fn run(self, log: LogFormat) -> Result<(), Failure> {
+        let plan = load(&self.config.config)?;
+        refuse_not_built(&plan)?;
+        if !plan.functions.contains_key(&self.function) {
+            let known: Vec<_> = plan.functions.keys().map(String::as_str).collect();
+            return Err(Failure::Wrong(anyhow!(
+                "there is no function `{}` in {}; there are: {}",
+                self.function,
+                plan.file.display(),
+                known.join(", ")
+            )));
+        }
+        let text = read(&self.data).map_err(Failure::Wrong)?;
+        let (function, json) = (self.function, self.json);
+        let made = Made::from_text(text, self.kind, self.source, self.subject);
+        let invoked = match Operator::find(&plan)? {
+            Operator::There(engine) => engine.post(&format!("/api/invoke/{function}"), &made)?,
+            here => {
+                // The assembly opens the journal itself; the lock stays.
+                let Operator::Here { journal, _lock } = here else {
+                    unreachable!("matched above")
+                };
+                journal.close();
+                logging::start(log);
+                invoke_here(&plan, &function, made)?
+            }
+        };
+        show(&invoked, json)?;
+        if invoked.outcome == "ok" {
+            return Ok(());
+        }
+        let reason = invoked.reason.unwrap_or(invoked.outcome);
+        Err(Failure::Failed(anyhow!("function `{function}`: {reason}")))
+    }
+}
+
+fn invoke_here(plan: &Plan, function: &str, made: Made) -> Result<InvokedView, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let selection = Selection::Only(function.to_owned());
+        let assembled = assemble::assemble(plan, selection, &stop).await;
+        let Assembled {
+            dispatcher,
+            journal,
+            ..
+        } = assembled.map_err(assemble::StartErrors::into_error)?;
+        let invoked = Arc::clone(&dispatcher)
+            .invoke(function, made.into_event())
+            .await;
+        journal.close();
+        let invoked = invoked.context("the function was not deployed")?;
+        Ok(invoked.into())
+    })
+}
+
+fn read(data: &str) -> anyhow::Result<String> {
+    if data == "-" {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
+        return Ok(text);
+    }
+    match data.strip_prefix('@') {
+        Some(file) => {
+            fs::read_to_string(file).with_context(|| format!("cannot read --data {data}"))
+        }
+        None => Ok(data.to_owned()),
+    }
+}
+
+fn show(invoked: &InvokedView, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(invoked)?);
+        return Ok(());
+    }
+    if let Some(reply) = &invoked.reply {
+        match &reply.data {
+            Data::Data(text) => println!("{text}"),
+            Data::DataHex(hex) => println!("{hex}"),
+        }
+    }
+    let (ms, kib) = (invoked.wall_us as f64 / 1000.0, invoked.memory / 1024);
+    eprintln!(
+        "{} in {ms:.1} ms, {kib} KiB of memory, {} events emitted",
+        invoked.outcome, invoked.emitted
+    );
+    for (bucket, key) in &invoked.written {
+        eprintln!("wrote {bucket}/{key}");
+    }
+    Ok(())
+}

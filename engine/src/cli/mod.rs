@@ -1,0 +1,120 @@
+//! The command line.
+
+mod check;
+mod dead_letters;
+mod invoke;
+mod operator;
+mod run;
+
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use tidemill_config::{Loaded, plan::Plan};
+
+use crate::logging::LogFormat;
+
+/// The work failed.
+const FAILED: u8 = 1;
+/// The arguments or the file are wrong.
+const WRONG: u8 = 2;
+
+/// A self-hosted serverless engine: events from buckets run functions in WebAssembly.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the engine.
+    Run {
+        /// The configuration.
+        #[arg(default_value = "tidemill.toml")]
+        file: PathBuf,
+    },
+    /// Tell all that is wrong with a configuration. Needs neither secrets nor running services.
+    Check {
+        /// The configuration.
+        #[arg(default_value = "tidemill.toml")]
+        file: PathBuf,
+    },
+    /// Run a function once, with an event made by hand.
+    Invoke(invoke::Invoke),
+    /// Look into dead letters, run them again, or throw them away.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
+}
+
+/// Where a command that is about a plan finds it.
+#[derive(Debug, Args)]
+struct ConfigArg {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = "tidemill.toml")]
+    config: PathBuf,
+}
+
+/// Why a command did not do its work, with the exit code that says so.
+#[derive(Debug)]
+enum Failure {
+    /// The file is wrong; what is wrong has been shown.
+    Shown,
+    /// The arguments are wrong.
+    Wrong(anyhow::Error),
+    /// The work failed.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Failed(error.into())
+    }
+}
+
+/// Does what the arguments ask for.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run { file } => run::run(&file, cli.log),
+        Command::Check { file } => check::check(&file),
+        Command::Invoke(invoke) => invoke.run(cli.log),
+        Command::DeadLetters(dead_letters) => dead_letters.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Shown) => ExitCode::from(WRONG),
+        Err(Failure::Wrong(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(WRONG)
+        }
+        Err(Failure::Failed(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Loads the plan, and shows what is wrong with the file.
+fn load(file: &Path) -> Result<Plan, Failure> {
+    let colour = io::stderr().is_terminal();
+    match tidemill_config::load(file) {
+        Ok(Loaded { plan, warnings }) => {
+            for warning in &warnings {
+                eprintln!("{}\n", warning.render(colour));
+            }
+            Ok(plan)
+        }
+        Err(invalid) => {
+            eprintln!("{}", invalid.render(colour));
+            Err(Failure::Shown)
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `tidemill run`: the engine, from its start to the end of its drain.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use tidemill_config::plan::Plan;
+use tidemill_journal::DataLock;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Failure, load};
+use crate::{
+    admin::{self, Admin},
+    assemble::{self, Assembled, Selection},
+    clock,
+    dispatcher::intake::EngineIntake,
+    logging::{self, LogFormat},
+};
+
+/// How long connectors may take to stop: they only finish the offer at hand.
+const CONNECTOR_STOP: Duration = Duration::from_secs(5);
+
+pub(super) fn run(file: &Path, log: LogFormat) -> Result<(), Failure> {
+    let plan = load(file)?;
+    refuse_not_built(&plan)?;
+    logging::start(log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(engine(&plan));
+    // Whatever still blocks a thread has nothing left to do.
+    runtime.shutdown_background();
+    done
+}
+
+/// A file that asks for what this engine does not have starts nothing: half of it would run.
+pub(super) fn refuse_not_built(plan: &Plan) -> Result<(), Failure> {
+    for part in &plan.not_built {
+        eprintln!(
+            "error: {}: {} is not built yet: take it out of the file",
+            part.at, part.what
+        );
+    }
+    if plan.not_built.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Shown)
+    }
+}
+
+async fn engine(plan: &Plan) -> Result<(), Failure> {
+    let mut lock = DataLock::acquire(&plan.engine.data, clock::now())?;
+    let listener = admin::bind(plan.engine.admin).await?;
+    let address = listener.local_addr()?;
+    let token = plan
+        .engine
+        .admin_token
+        .as_ref()
+        .map(|text| text.resolve())
+        .transpose();
+    let token = token.context("engine.admin_token")?;
+    let stop = CancellationToken::new();
+    // Signals count from here on: a stop during a long start is a stop.
+    let signalled = tokio::spawn(until_signalled(stop.clone())?);
+    let Assembled {
+        dispatcher,
+        connectors,
+        journal,
+        metrics,
+        sources,
+    } = assemble::assemble(plan, Selection::All, &stop)
+        .await
+        .map_err(assemble::StartErrors::into_error)?;
+
+    let admin_stopped = CancellationToken::new();
+    let admin = Admin {
+        dispatcher: dispatcher.clone(),
+        metrics,
+        sources,
+        token,
+        stop: stop.clone(),
+    };
+    let serving = tokio::spawn(admin::serve(
+        listener,
+        Arc::new(admin),
+        admin_stopped.clone(),
+    ));
+    lock.set_admin(address.to_string())?;
+
+    let running = TaskTracker::new();
+    let intake = Arc::new(EngineIntake(dispatcher.clone()));
+    for connector in connectors {
+        running.spawn(connector.run(intake.clone(), stop.clone()));
+    }
+    running.close();
+    tracing::info!(
+        data = %plan.engine.data.display(), admin = %address,
+        triggers = plan.triggers.len(), functions = plan.functions.len(), "tidemill runs"
+    );
+    let mut fatal = dispatcher.fatal();
+    let watching = {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let reason = fatal
+                .wait_for(Option::is_some)
+                .await
+                .ok()
+                .and_then(|reason| reason.clone());
+            if reason.is_some() {
+                stop.cancel();
+            }
+            reason
+        })
+    };
+    let drained = dispatcher.drive(plan.engine.drain).await;
+    if tokio::time::timeout(CONNECTOR_STOP, running.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("a source did not stop in time; it loses nothing");
+    }
+    admin_stopped.cancel();
+    // A client that keeps its connection does not keep the engine.
+    tokio::time::timeout(Duration::from_secs(1), serving)
+        .await
+        .ok();
+    signalled.abort();
+    let broken = match watching.is_finished() {
+        true => watching.await.ok().flatten(),
+        false => None,
+    };
+    journal.close();
+    if let Some(reason) = broken {
+        return Err(Failure::Failed(
+            anyhow!(reason).context("stopped, nothing acknowledged is lost"),
+        ));
+    }
+    match drained.cut_off {
+        0 => tracing::info!("stopped; nothing was running any more"),
+        n => tracing::warn!(
+            attempts = n,
+            "stopped; attempts still running after engine.drain were cut off and run again at the next start"
+        ),
+    }
+    Ok(())
+}
+
+/// Cancels `stop` at the first SIGTERM or SIGINT; the second one ends the process at once.
+fn until_signalled(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    Ok(async move {
+        for round in 0.. {
+            let name = tokio::select! {
+                _ = term.recv() => "SIGTERM",
+                _ = int.recv() => "SIGINT",
+            };
+            if round > 0 {
+                tracing::warn!(
+                    "{name} again: stopping at once; what was running runs again at the next start"
+                );
+                std::process::exit(1);
+            }
+            tracing::info!("{name}: no new work; finishing what runs");
+            stop.cancel();
+        }
+    })
+}

@@ -1,0 +1,125 @@
+//! The one loop that drives core's dispatch, and the drain that ends it.
+
+use std::{sync::Arc, time::Duration};
+
+use tidemill_core::{
+    delivery::Seq,
+    dispatch::{Step, Waiting},
+    time::Timestamp,
+};
+use tokio_util::task::TaskTracker;
+
+use super::Dispatcher;
+use crate::clock;
+
+/// How long the driver waits before it asks the journal again for a page it could not read.
+const PAGE_RETRY: Duration = Duration::from_secs(1);
+
+/// How the drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Attempts that did not finish in time; their deliveries run again at the next start.
+    pub cut_off: usize,
+}
+
+impl Dispatcher {
+    /// Starts deliveries until told to stop, then waits for the running ones, at most `drain`.
+    pub async fn drive(self: Arc<Self>, drain: Duration) -> Drained {
+        let tasks = TaskTracker::new();
+        let names: Vec<String> = {
+            let mut names = vec![String::new(); self.queues.len()];
+            for (name, index) in &self.queues {
+                names[*index].clone_from(name);
+            }
+            names
+        };
+        while !self.stop.is_cancelled() {
+            let now = clock::now();
+            let step = self.lock().next(now);
+            match step {
+                Step::Start { queue, seq } => {
+                    let this = self.clone();
+                    tasks.spawn(async move { this.run(queue, seq).await });
+                }
+                Step::Load {
+                    queue,
+                    after,
+                    limit,
+                } => {
+                    let (this, name) = (self.clone(), names[queue].clone());
+                    tasks.spawn(async move { this.load(queue, &name, after, limit).await });
+                }
+                Step::Wait(until) => self.wait(until, now).await,
+            }
+        }
+        tasks.close();
+        if tokio::time::timeout(drain, tasks.wait()).await.is_ok() {
+            return Drained { cut_off: 0 };
+        }
+        let cut_off = self.running();
+        self.kill.cancel();
+        tasks.wait().await;
+        Drained { cut_off }
+    }
+
+    async fn wait(&self, until: Option<Timestamp>, now: Timestamp) {
+        let sleep = async {
+            match until {
+                Some(until) => tokio::time::sleep(until.since(now)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = sleep => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Runs one delivery to the end of its attempt; what is cut off is pending still.
+    async fn run(self: Arc<Self>, queue: usize, seq: Seq) {
+        let again = self
+            .kill
+            .run_until_cancelled(self.deliver(seq))
+            .await
+            .flatten();
+        let mut dispatch = self.lock();
+        dispatch.ended(queue, seq);
+        if let Some(again) = again {
+            dispatch.arrived(queue, again);
+        }
+        drop(dispatch);
+        self.wake.notify_one();
+    }
+
+    async fn load(
+        self: Arc<Self>,
+        queue: usize,
+        name: &str,
+        after: Option<(Timestamp, Seq)>,
+        limit: usize,
+    ) {
+        match self.journal.pending(name, after, limit).await {
+            Ok(page) => {
+                let page = page.into_iter();
+                let page = page
+                    .map(|p| Waiting {
+                        seq: p.seq,
+                        due: p.due,
+                        size: p.size,
+                    })
+                    .collect();
+                self.lock().loaded(queue, page);
+            }
+            Err(error) => {
+                tracing::error!(trigger = name, %error, "cannot read what is pending");
+                self.watch(&error);
+                self.stop
+                    .run_until_cancelled(tokio::time::sleep(PAGE_RETRY))
+                    .await;
+                self.lock().load_failed(queue);
+            }
+        }
+        self.wake.notify_one();
+    }
+}

@@ -1,0 +1,432 @@
+//! The host side of one attempt: reads go to the journal and the buckets, writes stay here until
+//! the attempt has ended, and reads see them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tidemill_config::plan::Allow;
+use tidemill_core::{
+    BoxFuture,
+    event::{Event, Field},
+    host::{ByteRange, HostCalls, HostError, LogLevel, NewEvent},
+    identity::DeliveryId,
+    ledger::Object,
+};
+use tidemill_journal::{Journal, KvRead, KvWrite, Version};
+
+use super::locks::{KeyLocks, StoreKey};
+use crate::{clock, functions::Deployed, objects::Objects, trace};
+
+/// How many keys or objects one call lists at most.
+const PAGE: usize = 1000;
+
+/// The objects that the engine is writing or has just written, with their hops, until the commit
+/// has brought them to the ledger. A watcher may notice an object before its commit.
+#[derive(Default)]
+pub struct HopMemory(Mutex<HashMap<(String, String), u32>>);
+
+impl HopMemory {
+    /// Remembers an object that is about to be written.
+    pub fn announce(&self, bucket: &str, key: &str, hops: u32) {
+        self.lock()
+            .insert((bucket.to_owned(), key.to_owned()), hops);
+    }
+
+    /// Forgets it: the ledger has it.
+    pub fn forget(&self, bucket: &str, key: &str) {
+        self.lock().remove(&(bucket.to_owned(), key.to_owned()));
+    }
+
+    pub(super) fn get(&self, bucket: &str, key: &str) -> Option<u32> {
+        self.lock()
+            .get(&(bucket.to_owned(), key.to_owned()))
+            .copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The object that triggered an attempt.
+#[derive(Clone, Debug)]
+pub struct Trigger {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The object's key.
+    pub key: String,
+    /// The version that the event tells of; reads of another one fail.
+    pub etag: Option<String>,
+}
+
+/// What an attempt has read and would write.
+#[derive(Default)]
+pub struct Effects {
+    reads: BTreeMap<StoreKey, (Version, Option<Bytes>)>,
+    writes: BTreeMap<StoreKey, Option<Bytes>>,
+    /// Objects to write, or to delete, by bucket and key.
+    pub objects: BTreeMap<(String, String), Option<Bytes>>,
+    /// Events to emit.
+    pub emitted: Vec<Event>,
+    /// The object that triggered is gone or is another one now.
+    pub superseded: bool,
+}
+
+impl Effects {
+    /// Leaves only what is known of the object that triggered: the attempt failed.
+    pub fn throw_away(&mut self) {
+        *self = Effects {
+            superseded: self.superseded,
+            ..Effects::default()
+        };
+    }
+
+    /// The keys that were read or written.
+    pub fn touched(&self) -> BTreeSet<StoreKey> {
+        self.reads
+            .keys()
+            .chain(self.writes.keys())
+            .cloned()
+            .collect()
+    }
+
+    /// What the commit must find unchanged.
+    pub fn reads(&self) -> Vec<KvRead> {
+        let read = |((store, key), (version, _)): (&StoreKey, &(Version, Option<Bytes>))| KvRead {
+            store: store.clone(),
+            key: key.clone(),
+            version: *version,
+        };
+        self.reads.iter().map(read).collect()
+    }
+
+    /// What the commit writes.
+    pub fn take_writes(&mut self) -> Vec<KvWrite> {
+        let write = |((store, key), value)| KvWrite { store, key, value };
+        std::mem::take(&mut self.writes)
+            .into_iter()
+            .map(write)
+            .collect()
+    }
+}
+
+/// The host of one attempt.
+pub struct AttemptHost {
+    pub(super) function: Arc<Deployed>,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) objects: Arc<Objects>,
+    pub(super) locks: KeyLocks,
+    /// The keys whose locks this attempt holds, after a conflict.
+    pub(super) held: BTreeSet<StoreKey>,
+    pub(super) delivery: DeliveryId,
+    pub(super) attempt: u32,
+    pub(super) traceparent: Option<String>,
+    pub(super) hops: u32,
+    pub(super) trigger: Option<Trigger>,
+    pub(super) effects: Mutex<Effects>,
+}
+
+impl AttemptHost {
+    /// What the attempt did, once its handler has ended.
+    pub fn take_effects(&self) -> Effects {
+        std::mem::take(&mut *self.effects())
+    }
+
+    fn effects(&self) -> MutexGuard<'_, Effects> {
+        self.effects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allow(&self) -> &Allow {
+        &self.function.plan.allow
+    }
+
+    /// The refusal that names the line which would give the grant.
+    fn denied(&self, act: &str, what: &str, grant: &str) -> HostError {
+        let function = &self.function.plan.name;
+        HostError::Denied(format!(
+            "function `{function}` may not {act} `{what}`: to let it, add \"{what}\" to \
+             allow.{grant} of [functions.{function}]"
+        ))
+    }
+
+    fn is_trigger(&self, bucket: &str, key: &str) -> bool {
+        self.trigger
+            .as_ref()
+            .is_some_and(|t| t.bucket == bucket && t.key == key)
+    }
+
+    fn may_read(&self, bucket: &str, key: &str) -> Result<(), HostError> {
+        let read = &self.allow().read;
+        let granted = read.iter().any(|name| name == bucket)
+            || (self.is_trigger(bucket, key) && read.iter().any(|name| name == "@event"));
+        if granted {
+            Ok(())
+        } else {
+            Err(self.denied("read bucket", bucket, "read"))
+        }
+    }
+
+    /// The version to insist on, if this is the object that triggered.
+    fn pinned(&self, bucket: &str, key: &str) -> Option<&str> {
+        let trigger = self
+            .trigger
+            .as_ref()
+            .filter(|t| t.bucket == bucket && t.key == key)?;
+        trigger.etag.as_deref()
+    }
+
+    /// Takes note if the object that triggered is not the one of the event any more.
+    fn note_superseded(&self, pinned: bool, error: HostError) -> HostError {
+        if pinned && matches!(error, HostError::NotFound | HostError::Changed) {
+            self.effects().superseded = true;
+        }
+        error
+    }
+
+    async fn read_key(&self, store: &str, key: &str) -> Result<Option<Bytes>, HostError> {
+        let place = (store.to_owned(), key.to_owned());
+        {
+            let effects = self.effects();
+            if let Some(value) = effects.writes.get(&place) {
+                return Ok(value.clone());
+            }
+            if let Some((_, value)) = effects.reads.get(&place) {
+                return Ok(value.clone());
+            }
+        }
+        if !self.held.contains(&place) {
+            self.locks.until_free(store, key).await;
+        }
+        let found = self.journal.kv_get(store, key).await.map_err(failed)?;
+        let (version, value) = match found {
+            Some(found) => (found.version, Some(found.value)),
+            None => (0, None),
+        };
+        self.effects().reads.insert(place, (version, value.clone()));
+        Ok(value)
+    }
+
+    async fn read_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        range: Option<ByteRange>,
+        limit: u64,
+    ) -> Result<Bytes, HostError> {
+        self.may_read(bucket, key)?;
+        let own = self
+            .effects()
+            .objects
+            .get(&(bucket.to_owned(), key.to_owned()))
+            .cloned();
+        match own {
+            Some(Some(content)) => Ok(slice(content, range)),
+            Some(None) => Err(HostError::NotFound),
+            None => {
+                let pinned = self.pinned(bucket, key);
+                let read = self.objects.read(bucket, key, range, pinned, limit).await;
+                read.map_err(|error| self.note_superseded(pinned.is_some(), error))
+            }
+        }
+    }
+
+    async fn describe_object(&self, bucket: &str, key: &str) -> Result<Object, HostError> {
+        self.may_read(bucket, key)?;
+        let own = self
+            .effects()
+            .objects
+            .get(&(bucket.to_owned(), key.to_owned()))
+            .cloned();
+        match own {
+            Some(Some(content)) => Ok(Object {
+                key: key.to_owned(),
+                etag: String::new(),
+                size: content.len() as u64,
+                modified: clock::now(),
+            }),
+            Some(None) => Err(HostError::NotFound),
+            None => {
+                let pinned = self.pinned(bucket, key);
+                let found = self.objects.head(bucket, key).await.and_then(|object| {
+                    let same = pinned.is_none_or(|etag| etag == object.etag);
+                    if same {
+                        Ok(object)
+                    } else {
+                        Err(HostError::Changed)
+                    }
+                });
+                found.map_err(|error| self.note_superseded(pinned.is_some(), error))
+            }
+        }
+    }
+}
+
+impl HostCalls for AttemptHost {
+    fn kv_open(&self, store: &str) -> Result<(), HostError> {
+        let granted = self.allow().store.iter().any(|name| name == store);
+        if granted {
+            Ok(())
+        } else {
+            Err(self.denied("use store", store, "store"))
+        }
+    }
+
+    fn kv_get<'a>(
+        &'a self,
+        store: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, HostError>> {
+        Box::pin(self.read_key(store, key))
+    }
+
+    fn kv_set(&self, store: &str, key: &str, value: Option<Bytes>) -> Result<(), HostError> {
+        self.effects()
+            .writes
+            .insert((store.to_owned(), key.to_owned()), value);
+        Ok(())
+    }
+
+    fn kv_keys<'a>(
+        &'a self,
+        store: &'a str,
+        after: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<String>, HostError>> {
+        Box::pin(async move {
+            let after = after.map(str::to_owned);
+            let stored = self
+                .journal
+                .kv_keys(store, after.clone(), PAGE)
+                .await
+                .map_err(failed)?;
+            let full = stored.len() == PAGE;
+            let mut keys: BTreeSet<String> = stored.into_iter().collect();
+            // What this attempt wrote counts, within the stretch of keys that the page covers.
+            let end = keys.last().filter(|_| full).cloned();
+            for ((_, key), value) in self
+                .effects()
+                .writes
+                .iter()
+                .filter(|((s, _), _)| s == store)
+            {
+                let covered = after.as_ref().is_none_or(|after| key > after)
+                    && end.as_ref().is_none_or(|end| key <= end);
+                match value {
+                    Some(_) if covered => drop(keys.insert(key.clone())),
+                    Some(_) => {}
+                    None => drop(keys.remove(key)),
+                }
+            }
+            Ok(keys.into_iter().collect())
+        })
+    }
+
+    fn object_head<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Object, HostError>> {
+        Box::pin(self.describe_object(bucket, key))
+    }
+
+    fn object_read<'a>(
+        &'a self,
+        bucket: &'a str,
+        key: &'a str,
+        range: Option<ByteRange>,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Bytes, HostError>> {
+        Box::pin(self.read_object(bucket, key, range, limit))
+    }
+
+    fn object_write(
+        &self,
+        bucket: &str,
+        key: &str,
+        content: Option<Bytes>,
+    ) -> Result<(), HostError> {
+        if !self.allow().write.iter().any(|name| name == bucket) {
+            return Err(self.denied("write bucket", bucket, "write"));
+        }
+        self.objects.check_key(bucket, key)?;
+        self.effects()
+            .objects
+            .insert((bucket.to_owned(), key.to_owned()), content);
+        Ok(())
+    }
+
+    fn object_list<'a>(
+        &'a self,
+        bucket: &'a str,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Vec<Object>, HostError>> {
+        Box::pin(async move {
+            // A list shows every key, so the grant of the one object that triggered is not enough.
+            if !self.allow().read.iter().any(|name| name == bucket) {
+                return Err(self.denied("list bucket", bucket, "read"));
+            }
+            self.objects.list(bucket, prefix, after, PAGE).await
+        })
+    }
+
+    fn emit(&self, event: NewEvent) -> Result<String, HostError> {
+        if !self.allow().emit.contains(&event.kind) {
+            return Err(self.denied("emit", &event.kind, "emit"));
+        }
+        let mut effects = self.effects();
+        let count = u32::try_from(effects.emitted.len()).unwrap_or(u32::MAX);
+        let id = self.delivery.emitted(count);
+        effects.emitted.push(Event {
+            id: id.clone(),
+            source: format!("function:{}", self.function.plan.name),
+            kind: event.kind,
+            subject: event.subject,
+            time: clock::now(),
+            datacontenttype: event.datacontenttype,
+            traceparent: self.traceparent.clone(),
+            hops: self.hops + 1,
+            headers: event.headers,
+            data: event.data,
+        });
+        Ok(id)
+    }
+
+    fn log(&self, level: LogLevel, message: &str, fields: &[Field]) {
+        let fields: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let (function, delivery, attempt) = (&self.function.plan.name, self.delivery, self.attempt);
+        let trace = trace::trace_id(self.traceparent.as_deref());
+        let fields = fields.join(" ");
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(target: "handler", %function, %delivery, attempt, trace, fields, "{message}")
+            };
+        }
+        match level {
+            LogLevel::Trace => line!(trace),
+            LogLevel::Debug => line!(debug),
+            LogLevel::Info => line!(info),
+            LogLevel::Warn => line!(warn),
+            LogLevel::Error => line!(error),
+        }
+    }
+}
+
+fn failed(error: tidemill_journal::JournalError) -> HostError {
+    HostError::Failed(error.to_string())
+}
+
+fn slice(content: Bytes, range: Option<ByteRange>) -> Bytes {
+    let Some(range) = range else { return content };
+    let end = range
+        .offset
+        .saturating_add(range.length)
+        .min(content.len() as u64);
+    let start = range.offset.min(end);
+    content.slice(start as usize..end as usize)
+}

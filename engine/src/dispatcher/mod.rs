@@ -1,0 +1,293 @@
+//! The dispatcher: from an accepted event to the commit of what its handler did.
+//!
+//! An event enters by [`intake`], is matched and journaled; [`drive`] starts its deliveries as core
+//! decides; [`attempt`] runs one and settles it in the journal. Everything a delivery causes
+//! becomes durable in one commit, and nothing that is not durable is ever acted upon.
+
+mod attempt;
+mod commit;
+mod drive;
+mod host;
+pub mod intake;
+mod invoke;
+mod locks;
+mod outbox;
+pub mod redrive;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tidemill_core::{
+    delivery::{Cause, Work},
+    destination::Destination,
+    dispatch::{Dispatch, Waiting},
+    event::Event,
+    filter::ObjectFilter,
+    identity::DeliveryId,
+    limits,
+    time::Timestamp,
+};
+use tidemill_journal::{Accepted, Added, Journal, NewDelivery};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dispatcher::{host::HopMemory, locks::KeyLocks},
+    functions::Deployed,
+    metrics::Metrics,
+    objects::Objects,
+};
+
+pub use drive::Drained;
+pub use invoke::Invoked;
+pub use redrive::RedriveError;
+
+/// What a trigger needs at run time.
+pub struct Trigger {
+    /// Its name.
+    pub name: String,
+    /// The source attribute of its events.
+    pub source: String,
+    /// Which of them match.
+    pub filter: ObjectFilter,
+    /// The function it runs.
+    pub function: Arc<Deployed>,
+    /// What follows a failure.
+    pub retry: tidemill_core::retry::RetryPolicy,
+    /// What becomes of an object when all its deliveries are ok.
+    pub after: tidemill_config::plan::After,
+}
+
+/// What the dispatcher is made of.
+pub struct Parts {
+    /// The durable store.
+    pub journal: Arc<dyn Journal>,
+    /// What listens.
+    pub triggers: Vec<Trigger>,
+    /// What runs, by name.
+    pub functions: BTreeMap<String, Arc<Deployed>>,
+    /// The buckets that handlers may reach.
+    pub objects: Arc<Objects>,
+    /// Where outbox actions go.
+    pub destination: Arc<dyn Destination>,
+    /// The hops of objects that the engine is writing.
+    pub hops: Arc<HopMemory>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The bytes of the journal at which the intake stops.
+    pub journal_limit: u64,
+    /// The most attempts at a time over all functions.
+    pub concurrency: usize,
+    /// Stops the intake and new attempts.
+    pub stop: CancellationToken,
+}
+
+pub use host::HopMemory as Hops;
+
+/// The running dispatcher. One per engine, shared by all that offer, run or ask.
+pub struct Dispatcher {
+    journal: Arc<dyn Journal>,
+    triggers: Vec<Trigger>,
+    functions: BTreeMap<String, Arc<Deployed>>,
+    /// The triggers of each source.
+    routes: HashMap<String, Vec<usize>>,
+    /// The queue of each name; see [`Dispatcher::queue_names`].
+    queues: HashMap<String, usize>,
+    objects: Arc<Objects>,
+    destination: Arc<dyn Destination>,
+    hops: Arc<HopMemory>,
+    metrics: Arc<Metrics>,
+    journal_limit: u64,
+    /// The journal passed its limit and has not yet come back to nine tenths of it.
+    full: AtomicBool,
+    dispatch: Mutex<Dispatch>,
+    /// Wakes the driver: something arrived or ended.
+    wake: Notify,
+    locks: KeyLocks,
+    stop: CancellationToken,
+    /// Ends running attempts when the drain has taken too long.
+    kill: CancellationToken,
+    /// Set once, with the reason, if the engine cannot go on.
+    fatal: tokio::sync::watch::Sender<Option<String>>,
+}
+
+/// The outbox of a trigger is a queue of its own, so that a slow destination never takes the place
+/// of a handler. No trigger's name has a slash.
+pub fn outbox_queue(trigger: &str) -> String {
+    format!("{trigger}/outbox")
+}
+
+/// How many outbox deliveries of one trigger are on their way at a time.
+const OUTBOX_CONCURRENCY: usize = 16;
+
+impl Dispatcher {
+    /// Puts the parts together. Nothing runs before [`Dispatcher::drive`].
+    pub fn new(parts: Parts) -> Arc<Dispatcher> {
+        let function_names: Vec<&String> = parts.functions.keys().collect();
+        let mut gates: Vec<usize> = parts
+            .functions
+            .values()
+            .map(|f| f.plan.concurrency)
+            .collect();
+        let mut queue_gates = Vec::new();
+        let mut queues = HashMap::new();
+        let mut routes: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, trigger) in parts.triggers.iter().enumerate() {
+            routes
+                .entry(trigger.source.clone())
+                .or_default()
+                .push(index);
+            let gate = function_names.binary_search(&&trigger.function.plan.name);
+            queues.insert(trigger.name.clone(), queue_gates.len());
+            queue_gates.push(gate.unwrap_or_default());
+            queues.insert(outbox_queue(&trigger.name), queue_gates.len());
+            queue_gates.push(gates.len());
+            gates.push(OUTBOX_CONCURRENCY);
+        }
+        Arc::new(Dispatcher {
+            dispatch: Mutex::new(Dispatch::new(&queue_gates, &gates, parts.concurrency)),
+            journal: parts.journal,
+            triggers: parts.triggers,
+            functions: parts.functions,
+            routes,
+            queues,
+            objects: parts.objects,
+            destination: parts.destination,
+            hops: parts.hops,
+            metrics: parts.metrics,
+            journal_limit: parts.journal_limit,
+            full: AtomicBool::new(false),
+            wake: Notify::new(),
+            locks: KeyLocks::default(),
+            stop: parts.stop,
+            kill: CancellationToken::new(),
+            fatal: tokio::sync::watch::Sender::new(None),
+        })
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
+    /// The queues of the plan: each trigger, and each trigger's outbox.
+    pub fn queue_names(&self) -> BTreeSet<&str> {
+        self.queues.keys().map(String::as_str).collect()
+    }
+
+    /// Becomes the reason if the engine cannot go on.
+    pub fn fatal(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+        self.fatal.subscribe()
+    }
+
+    /// Whether the journal is at its limit: the intake takes nothing until it is back at 90 %.
+    pub fn is_full(&self) -> bool {
+        let bytes = self.journal.bytes();
+        let was = self.full.load(Ordering::Relaxed);
+        let threshold = if was {
+            self.journal_limit / 10 * 9
+        } else {
+            self.journal_limit
+        };
+        let full = bytes >= threshold;
+        if full != was {
+            self.full.store(full, Ordering::Relaxed);
+            if full {
+                tracing::error!(
+                    bytes,
+                    limit = self.journal_limit,
+                    "the journal has reached engine.journal_limit: sources wait; redrive or purge \
+                     dead letters, or raise the limit"
+                );
+            } else {
+                tracing::info!(bytes, "the journal is below its limit again: sources go on");
+            }
+        }
+        full
+    }
+
+    /// How many attempts run now.
+    pub fn running(&self) -> usize {
+        self.lock().running()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Dispatch> {
+        self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trigger(&self, queue: &str) -> Option<&Trigger> {
+        let name = queue.strip_suffix("/outbox").unwrap_or(queue);
+        self.triggers.iter().find(|trigger| trigger.name == name)
+    }
+
+    /// The event with a delivery for each trigger that matches.
+    fn route(&self, event: Event, now: Timestamp) -> Accepted {
+        let matching = self.routes.get(&event.source).into_iter().flatten();
+        let matching = matching.map(|&index| &self.triggers[index]);
+        let deliveries = matching
+            .filter(|trigger| trigger.filter.matches(&event))
+            .map(|trigger| NewDelivery {
+                id: DeliveryId::derive(&trigger.name, &event.source, &event.id),
+                trigger: trigger.name.clone(),
+                work: Work::Handle,
+                accepted: now,
+                due: now,
+                lane: None,
+                key: None,
+                history: Vec::new(),
+                dead: too_many_hops(&event),
+                redrive: None,
+                only_if_last: None,
+            })
+            .collect();
+        Accepted { event, deliveries }
+    }
+
+    /// Tells the dispatch what a commit added.
+    fn arrived(&self, accepted: &[Accepted], added: &[Added]) {
+        let mut dispatch = self.lock();
+        for Added { seq, id } in added {
+            let found = accepted.iter().find_map(|one| {
+                let delivery = one.deliveries.iter().find(|delivery| delivery.id == *id)?;
+                Some((one, delivery))
+            });
+            let Some((one, delivery)) = found else {
+                continue;
+            };
+            if let Some((cause, _)) = &delivery.dead {
+                self.metrics.dead_letter(&delivery.trigger, *cause);
+                continue;
+            }
+            if let Some(&queue) = self.queues.get(&delivery.trigger) {
+                let size = one.event.size();
+                dispatch.arrived(
+                    queue,
+                    Waiting {
+                        seq: *seq,
+                        due: delivery.due,
+                        size,
+                    },
+                );
+            }
+        }
+        drop(dispatch);
+        self.wake.notify_one();
+    }
+}
+
+/// A chain of events that came through too many writes of the engine feeds itself.
+fn too_many_hops(event: &Event) -> Option<(Cause, String)> {
+    (event.hops > limits::HOPS).then(|| {
+        let reason = format!(
+            "the event came through {} writes of this engine: a function feeds its own trigger; \
+             let it write elsewhere, or narrow the trigger's prefix or suffix",
+            event.hops
+        );
+        (Cause::Loop, reason)
+    })
+}

@@ -1,0 +1,145 @@
+//! Redrive and purge: what a person does with dead letters.
+
+use tidemill_core::{
+    delivery::{DeadLetter, Delivery, Redrive, Seq},
+    dispatch::Waiting,
+    identity::DeliveryId,
+    ledger,
+};
+use tidemill_journal::{Journal, JournalError, NewDelivery, Settle, Unit, UnitResult};
+
+use super::Dispatcher;
+use crate::clock;
+
+/// Why a dead letter was not redriven or purged.
+#[derive(Debug, thiserror::Error)]
+pub enum RedriveError {
+    /// There is no such dead letter.
+    #[error("there is no dead letter {0}: `tidemill dead-letters list` shows those there are")]
+    Unknown(DeliveryId),
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// A delivery made from a dead letter.
+#[derive(Clone, Debug)]
+pub struct Redriven {
+    /// Its place.
+    pub seq: Seq,
+    /// Its identity.
+    pub id: DeliveryId,
+    /// Its trigger.
+    pub trigger: String,
+    /// Bytes of its event.
+    pub size: usize,
+}
+
+/// Replaces a dead letter by a new delivery: the current function, attempts from zero, and unless
+/// `original`, the object as it is then.
+pub async fn redrive(
+    journal: &dyn Journal,
+    id: DeliveryId,
+    original: bool,
+) -> Result<Redriven, RedriveError> {
+    let dead = find(journal, id).await?;
+    let now = clock::now();
+    let new = NewDelivery {
+        id: id.redriven(),
+        trigger: dead.delivery.trigger.clone(),
+        work: dead.delivery.work.clone(),
+        accepted: now,
+        due: now,
+        lane: None,
+        key: None,
+        history: Vec::new(),
+        dead: None,
+        redrive: Some(Redrive { of: id, original }),
+        only_if_last: None,
+    };
+    let settle = Settle::Redrive {
+        delivery: dead.delivery.seq,
+        new,
+    };
+    let added = match settle_one(journal, settle).await? {
+        Some(UnitResult::Committed { added }) => added.into_iter().next(),
+        _ => None,
+    };
+    let added = added.ok_or(RedriveError::Unknown(id))?;
+    Ok(Redriven {
+        seq: added.seq,
+        id: added.id,
+        trigger: dead.delivery.trigger,
+        size: dead.delivery.event.size(),
+    })
+}
+
+/// Throws a dead letter away.
+pub async fn purge(journal: &dyn Journal, id: DeliveryId) -> Result<(), RedriveError> {
+    let dead = find(journal, id).await?;
+    match settle_one(
+        journal,
+        Settle::Purge {
+            delivery: dead.delivery.seq,
+        },
+    )
+    .await?
+    {
+        Some(UnitResult::Committed { .. }) => Ok(()),
+        _ => Err(RedriveError::Unknown(id)),
+    }
+}
+
+async fn find(journal: &dyn Journal, id: DeliveryId) -> Result<DeadLetter, RedriveError> {
+    journal
+        .dead_letter(id)
+        .await?
+        .ok_or(RedriveError::Unknown(id))
+}
+
+async fn settle_one(
+    journal: &dyn Journal,
+    settle: Settle,
+) -> Result<Option<UnitResult>, JournalError> {
+    let unit = Unit {
+        settle: Some(settle),
+        ..Unit::default()
+    };
+    Ok(journal.commit(vec![unit]).await?.into_iter().next())
+}
+
+impl Dispatcher {
+    /// Tells the dispatch of a delivery made by [`redrive`].
+    pub fn redriven(&self, redriven: &Redriven) {
+        if let Some(&queue) = self.queues.get(&redriven.trigger) {
+            let (seq, size) = (redriven.seq, redriven.size);
+            self.lock().arrived(
+                queue,
+                Waiting {
+                    seq,
+                    due: clock::now(),
+                    size,
+                },
+            );
+            self.wake.notify_one();
+        }
+    }
+
+    /// Brings the event of a redriven delivery to the object as it is now. Whether reads of the
+    /// object insist on the version in the event: not if a person asked for what is there.
+    pub(super) async fn refresh(&self, delivery: &mut Delivery) -> bool {
+        let asked = delivery.redrive.is_some_and(|redrive| !redrive.original);
+        if !asked || delivery.event.kind != ledger::CREATED {
+            return true;
+        }
+        let event = &mut delivery.event;
+        let bucket = event.source.strip_prefix("bucket:").map(str::to_owned);
+        if let (Some(bucket), Some(key)) = (bucket, event.subject.clone())
+            && let Ok(object) = self.objects.head(&bucket, &key).await
+        {
+            event.time = object.modified;
+            event.data = ledger::record(&bucket, ledger::CREATED, &key, Some(&object), event.time);
+        }
+        false
+    }
+}

@@ -1,0 +1,175 @@
+//! Deployed functions: a component's bytes read, kept by digest, compiled and bound to its settings.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tidemill_config::plan::FunctionPlan;
+use tidemill_sandbox::{Function, Limits, LoadError, Sandbox};
+
+/// The largest component that is read; compiled code is about ten times as large.
+const COMPONENT_BYTES: u64 = 256 << 20;
+
+/// A function that can run.
+pub struct Deployed {
+    /// Its plan.
+    pub plan: Arc<FunctionPlan>,
+    /// Its compiled component.
+    pub component: Function,
+}
+
+/// Why a function cannot be deployed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The component's file cannot be read.
+    #[error("function `{function}`: cannot read component {}: {source}; {hint}", path.display())]
+    Read {
+        /// The function.
+        function: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// It is too large.
+    #[error(
+        "function `{function}`: component {} has {bytes} bytes; the most is {COMPONENT_BYTES}: \
+         strip it and build it for release", path.display()
+    )]
+    TooLarge {
+        /// The function.
+        function: String,
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The sandbox does not take it.
+    #[error("function `{function}`: component {}: {source}", path.display())]
+    Load {
+        /// The function.
+        function: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: LoadError,
+    },
+    /// A setting cannot be resolved.
+    #[error("function `{function}`: {key}: {reason}")]
+    Setting {
+        /// The function.
+        function: String,
+        /// The key in the file.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// The bytes cannot be kept.
+    #[error("function `{function}`: cannot keep its component in {}: {source}", path.display())]
+    Keep {
+        /// The function.
+        function: String,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Reads, keeps and compiles one function. Blocks.
+pub fn deploy(
+    sandbox: &Sandbox,
+    data: &Path,
+    payload: u64,
+    plan: &Arc<FunctionPlan>,
+) -> Result<Deployed, DeployError> {
+    let function = || plan.name.clone();
+    let path = || plan.component.clone();
+    let bytes = read(plan)?;
+    let limits = Limits {
+        memory: plan.memory,
+        timeout: plan.timeout,
+        output: plan.output,
+        payload,
+    };
+    let component = sandbox
+        .load(&plan.name, &bytes, limits, settings(plan)?)
+        .map_err(|source| DeployError::Load {
+            function: function(),
+            path: path(),
+            source,
+        })?;
+    keep(data, component.digest(), &bytes).map_err(|source| DeployError::Keep {
+        function: function(),
+        path: data.to_owned(),
+        source,
+    })?;
+    Ok(Deployed {
+        plan: plan.clone(),
+        component,
+    })
+}
+
+fn read(plan: &FunctionPlan) -> Result<Vec<u8>, DeployError> {
+    let failed = |source: io::Error| {
+        let hint = match source.kind() {
+            io::ErrorKind::NotFound => {
+                "build it (`make functions` builds the examples), or correct `component`"
+            }
+            io::ErrorKind::PermissionDenied => "let the user that runs the engine read it",
+            _ => "correct `component`",
+        };
+        DeployError::Read {
+            function: plan.name.clone(),
+            path: plan.component.clone(),
+            source,
+            hint,
+        }
+    };
+    let bytes = fs::metadata(&plan.component).map_err(failed)?.len();
+    if bytes > COMPONENT_BYTES {
+        let (function, path) = (plan.name.clone(), plan.component.clone());
+        return Err(DeployError::TooLarge {
+            function,
+            path,
+            bytes,
+        });
+    }
+    fs::read(&plan.component).map_err(failed)
+}
+
+/// What the handler reads as configuration: `env` and `secrets`, resolved.
+fn settings(plan: &FunctionPlan) -> Result<Vec<(String, String)>, DeployError> {
+    let sections: [(&str, &BTreeMap<_, _>); 2] = [("env", &plan.env), ("secrets", &plan.secrets)];
+    let mut settings = BTreeMap::new();
+    for (section, values) in sections {
+        for (name, text) in values {
+            let value = text.resolve().map_err(|error| DeployError::Setting {
+                function: plan.name.clone(),
+                key: format!("{section}.{name}"),
+                reason: error.to_string(),
+            })?;
+            settings.insert(name.clone(), value.expose().to_owned());
+        }
+    }
+    Ok(settings.into_iter().collect())
+}
+
+/// Keeps the bytes by their digest, so that what ran can be told and run again.
+fn keep(data: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
+    let folder = data.join("components");
+    let path = folder.join(format!("{digest}.wasm"));
+    if path.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(&folder)?;
+    let new = folder.join(format!("{digest}.{}.new", std::process::id()));
+    fs::write(&new, bytes)?;
+    fs::File::open(&new)?.sync_all()?;
+    fs::rename(&new, &path)
+}

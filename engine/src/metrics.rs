@@ -1,0 +1,228 @@
+//! What is counted, in the words of the design, as Prometheus metrics.
+
+use std::sync::Mutex;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use tidemill_core::{
+    delivery::Cause,
+    outcome::{Outcome, Usage},
+};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Source {
+    source: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Function {
+    function: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct FunctionOutcome {
+    function: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TriggerResult {
+    trigger: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TriggerCause {
+    trigger: String,
+    cause: &'static str,
+}
+
+/// Seconds; a cold start is a millisecond, the longest attempt 15 minutes.
+const SECONDS: [f64; 11] = [
+    0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0, 900.0,
+];
+
+/// All metrics of the engine.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    accepted: Family<Source, Counter>,
+    unmatched: Family<Source, Counter>,
+    duplicates: Family<Source, Counter>,
+    attempts: Family<FunctionOutcome, Counter>,
+    conflicts: Family<Function, Counter>,
+    seconds: Family<Function, Histogram, fn() -> Histogram>,
+    settled: Family<TriggerResult, Counter>,
+    dead_letters: Family<TriggerCause, Counter>,
+    /// Deliveries in the journal that are not settled.
+    pub pending: Gauge,
+    /// Dead letters in the journal.
+    pub dead: Gauge,
+    /// Attempts that run now.
+    pub running: Gauge,
+    /// Bytes of the journal in use.
+    pub journal_bytes: Gauge,
+    /// The limit of these bytes.
+    pub journal_limit: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut registry = Registry::with_prefix("tidemill");
+        let metrics = Metrics {
+            registry: Mutex::default(),
+            accepted: Family::default(),
+            unmatched: Family::default(),
+            duplicates: Family::default(),
+            attempts: Family::default(),
+            conflicts: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            settled: Family::default(),
+            dead_letters: Family::default(),
+            pending: Gauge::default(),
+            dead: Gauge::default(),
+            running: Gauge::default(),
+            journal_bytes: Gauge::default(),
+            journal_limit: Gauge::default(),
+        };
+        let r = &mut registry;
+        r.register(
+            "events_accepted",
+            "Events made durable",
+            metrics.accepted.clone(),
+        );
+        r.register(
+            "events_unmatched",
+            "Events that no trigger matched",
+            metrics.unmatched.clone(),
+        );
+        r.register(
+            "events_duplicate",
+            "Events the journal had already",
+            metrics.duplicates.clone(),
+        );
+        r.register("attempts", "Attempts by outcome", metrics.attempts.clone());
+        r.register(
+            "attempt_conflicts",
+            "Attempts run again because a key they read was changed",
+            metrics.conflicts.clone(),
+        );
+        r.register_with_unit(
+            "attempt_duration",
+            "Time of an attempt in its instance",
+            Unit::Seconds,
+            metrics.seconds.clone(),
+        );
+        r.register(
+            "deliveries_settled",
+            "Deliveries done, by result",
+            metrics.settled.clone(),
+        );
+        r.register(
+            "deliveries_dead",
+            "Deliveries given up, by cause",
+            metrics.dead_letters.clone(),
+        );
+        r.register(
+            "deliveries_pending",
+            "Deliveries not settled yet",
+            metrics.pending.clone(),
+        );
+        r.register("dead_letters", "Dead letters kept", metrics.dead.clone());
+        r.register(
+            "attempts_running",
+            "Attempts that run now",
+            metrics.running.clone(),
+        );
+        r.register(
+            "journal_bytes",
+            "Bytes of the journal in use",
+            metrics.journal_bytes.clone(),
+        );
+        r.register(
+            "journal_limit_bytes",
+            "Bytes of the journal at which the intake stops",
+            metrics.journal_limit.clone(),
+        );
+        *metrics.lock() = registry;
+        metrics
+    }
+}
+
+impl Metrics {
+    /// All of them in the OpenMetrics text format.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.lock())?;
+        Ok(text)
+    }
+
+    /// Lets another part register what it counts.
+    pub fn register(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.lock());
+    }
+
+    pub(crate) fn accepted(&self, source: &str, deliveries: usize) {
+        let source = Source {
+            source: source.to_owned(),
+        };
+        if deliveries == 0 {
+            self.unmatched.get_or_create(&source).inc();
+        }
+        self.accepted.get_or_create(&source).inc();
+    }
+
+    pub(crate) fn duplicate(&self, source: &str) {
+        self.duplicates
+            .get_or_create(&Source {
+                source: source.to_owned(),
+            })
+            .inc();
+    }
+
+    pub(crate) fn attempt(&self, function: &str, outcome: &Outcome, usage: &Usage) {
+        let function = function.to_owned();
+        let outcome = outcome.name().as_str();
+        self.attempts
+            .get_or_create(&FunctionOutcome {
+                function: function.clone(),
+                outcome,
+            })
+            .inc();
+        self.seconds
+            .get_or_create(&Function { function })
+            .observe(usage.wall_us as f64 / 1e6);
+    }
+
+    pub(crate) fn conflict(&self, function: &str) {
+        self.conflicts
+            .get_or_create(&Function {
+                function: function.to_owned(),
+            })
+            .inc();
+    }
+
+    pub(crate) fn settled(&self, trigger: &str, result: &'static str) {
+        self.settled
+            .get_or_create(&TriggerResult {
+                trigger: trigger.to_owned(),
+                result,
+            })
+            .inc();
+    }
+
+    pub(crate) fn dead_letter(&self, trigger: &str, cause: Cause) {
+        let (trigger, cause) = (trigger.to_owned(), cause.as_str());
+        self.dead_letters
+            .get_or_create(&TriggerCause { trigger, cause })
+            .inc();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.registry
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Builds the guests of this workspace to components in build/<name>.wasm. Does nothing that is up to date.
+#
+# Two ways, whichever the machine has:
+#   1. the target wasm32-wasip2 of rustup, whose output is a component;
+#   2. Debian's rustc-web and rust-web-src: the standard library is built along, for wasm32-unknown-unknown, and
+#      componentize makes the component.
+# What is missing is installed by apt after saying so; NO_INSTALL=1 only says it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+guests=(thumbnail probe)
+out=build
+target=${CARGO_TARGET_DIR:-$PWD/target}
+debian_rustc=/usr/bin/rustc
+
+say() { printf 'functions: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# install PACKAGE... - what for is said by the caller
+install() {
+    [ -z "${NO_INSTALL:-}" ] || die "not installing, as NO_INSTALL is set. Run: apt-get install $*"
+    command -v apt-get >/dev/null || die "there is no apt-get here; install by hand: $*"
+    local sudo=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || die "not root, and no sudo. Run as root: apt-get install $*"
+        sudo=(sudo)
+    fi
+    say "installing $* by apt"
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
+}
+
+# Whether RUSTC has the standard library of TARGET.
+has_target() { [ -d "$("$1" --print target-libdir --target "$2" 2>/dev/null)" ]; }
+
+# The linker for WebAssembly: the one that comes with a rustup toolchain, else Debian's.
+find_linker() {
+    local found
+    for found in "$(rustc --print sysroot 2>/dev/null)"/lib/rustlib/*/bin/rust-lld; do
+        if [ -x "$found" ]; then echo "$found"; return; fi
+    done
+    command -v wasm-ld || true
+}
+
+# cargo_build TARGET FLAG... - builds all guests for TARGET
+cargo_build() {
+    local wasm=$1 packages=() guest
+    shift
+    for guest in "${guests[@]}"; do packages+=(--package "$guest"); done
+    # No path of this machine in the components: the same source gives the same bytes everywhere.
+    local flags=(
+        "--remap-path-prefix=$PWD=functions"
+        "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+        "${rustflags[@]}"
+    )
+    local IFS=$'\x1f'
+    CARGO_ENCODED_RUSTFLAGS="${flags[*]}" cargo build --quiet --release --locked \
+        --target-dir "$target" --target "$wasm" "${packages[@]}" "$@"
+}
+
+# publish FROM GUEST - puts a finished component into build/, never a half one
+publish() { mv -f "$1" "$out/$2.wasm" && say "built $out/$2.wasm, $(wc -c <"$out/$2.wasm") bytes"; }
+
+build_wasip2() {
+    rustflags=()
+    cargo_build wasm32-wasip2
+    local guest built
+    for guest in "${guests[@]}"; do
+        built=$target/wasm32-wasip2/release/$guest.wasm
+        [ "$out/$guest.wasm" -nt "$built" ] && continue
+        cp "$built" "$out/$guest.tmp"
+        publish "$out/$guest.tmp" "$guest"
+    done
+}
+
+build_debian() {
+    local linker guest built tool
+    linker=$(find_linker)
+    if [ -z "$linker" ]; then
+        say "a linker for WebAssembly is missing"
+        install lld
+        linker=$(find_linker)
+    fi
+    cargo build --quiet --locked --target-dir "$target" --package componentize
+    tool=$target/debug/componentize
+
+    rustflags=(-Clinker-flavor=wasm-ld "-Clinker=$linker")
+    # rustc is a release, and the standard library is built from its own source: only the flag is unstable.
+    RUSTC=$debian_rustc RUSTC_BOOTSTRAP=1 \
+        cargo_build wasm32-unknown-unknown -Zbuild-std=std,panic_abort
+    for guest in "${guests[@]}"; do
+        built=$target/wasm32-unknown-unknown/release/$guest.wasm
+        [ "$out/$guest.wasm" -nt "$built" ] && [ "$out/$guest.wasm" -nt "$tool" ] && continue
+        "$tool" "$built" "$out/$guest.tmp"
+        publish "$out/$guest.tmp" "$guest"
+    done
+}
+
+has_debian() { [ -x "$debian_rustc" ] && [ -d "$("$debian_rustc" --print sysroot)/lib/rustlib/src/rust/library" ]; }
+
+command -v cargo >/dev/null || die "there is no cargo here; see https://rustup.rs, or: apt-get install cargo-web"
+mkdir -p "$out"
+if has_target rustc wasm32-wasip2; then
+    build_wasip2
+elif has_debian; then
+    build_debian
+else
+    say "no Rust for WebAssembly here. With rustup: rustup target add wasm32-wasip2. Otherwise Debian's:"
+    install rustc-web rust-web-src
+    build_debian
+fi

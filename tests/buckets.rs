@@ -1,0 +1,150 @@
+//! Buckets as sources: what becomes of objects.
+
+use std::fs;
+
+use crate::harness::{Site, files, wait_until};
+
+fn config(bucket: &str) -> String {
+    format!(
+        r#"
+[buckets.in]
+url = "file:buckets/in"
+[buckets.done]
+url = "file:buckets/done"
+[functions.probe]
+component = "PROBE"
+env = {{ ORDER = '{{ "do": "follow" }}' }}
+allow = {{ read = ["in"], store = ["probe"] }}
+[functions.second]
+component = "PROBE"
+env = {{ ORDER = '{{ "do": "increment", "key": "seen" }}' }}
+allow = {{ store = ["probe"] }}
+[triggers.first]
+function = "probe"
+bucket = {{ name = "in", {bucket} }}
+retry = {{ attempts = 1 }}
+[triggers.second]
+function = "second"
+bucket = {{ name = "in", {bucket} }}
+"#
+    )
+}
+
+fn site(bucket: &str) -> Site {
+    let site = Site::new(&config(bucket));
+    site.bucket("in");
+    site.bucket("done");
+    site
+}
+
+#[test]
+fn after_delete_acts_only_when_all_deliveries_are_ok() {
+    let site = site("after = \"delete\"");
+    let folder = site.path("buckets/in");
+    let engine = site.start();
+    fs::write(folder.join("good"), r#"{"do": "ok"}"#).expect("it is written");
+    fs::write(folder.join("bad"), r#"{"do": "reject"}"#).expect("it is written");
+    wait_until("the good one is gone", || !folder.join("good").exists());
+    wait_until("the bad one is given up", || site.dead_letters() == 1);
+    engine.wait_idle();
+    assert_eq!(files(&folder), ["bad"], "what was not handled stays");
+
+    // Once the dead letter is redriven and ends ok, all is well.
+    fs::write(folder.join("bad"), r#"{"do": "ok"}"#).expect("it is written");
+    wait_until("the new version is gone", || files(&folder).is_empty());
+    engine.stop();
+}
+
+#[test]
+fn after_move_keeps_the_key_behind_the_prefix() {
+    let site = site("after = { move = { bucket = \"done\", prefix = \"2026/\" } }");
+    let folder = site.path("buckets/in");
+    fs::create_dir_all(folder.join("a")).expect("it is made");
+    fs::write(folder.join("a/b.json"), r#"{"do": "ok"}"#).expect("it is written");
+    let engine = site.start();
+    let moved = site.path("buckets/done/2026/a/b.json");
+    wait_until("it is moved", || {
+        moved.exists() && !folder.join("a/b.json").exists()
+    });
+    assert_eq!(
+        fs::read_to_string(moved).expect("it is read"),
+        r#"{"do": "ok"}"#
+    );
+    engine.wait_idle();
+    assert_eq!(site.dead_letters(), 0);
+    engine.stop();
+}
+
+#[test]
+fn created_deleted_prefix_and_suffix_choose_the_events() {
+    let config = r#"
+[buckets.in]
+url = "file:buckets/in"
+[functions.probe]
+component = "PROBE"
+env = { ORDER = '{ "do": "counter" }' }
+allow = { store = ["probe"] }
+[triggers.gone]
+function = "probe"
+bucket = { name = "in", on = ["deleted"], prefix = "logs/", suffix = [".txt", ".log"] }
+"#;
+    let site = Site::new(config);
+    let folder = site.bucket("in");
+    fs::create_dir_all(folder.join("logs")).expect("it is made");
+    let keys = [
+        "logs/a.txt",
+        "logs/b.log",
+        "logs/c.csv",
+        "d.txt",
+        "logs/stays.txt",
+    ];
+    for key in keys {
+        fs::write(folder.join(key), "x").expect("it is written");
+    }
+    let engine = site.start();
+    wait_until("all are seen", || {
+        engine.metric("tidemill_events_accepted_total", "") == 5.0
+    });
+    for key in &keys[..4] {
+        fs::remove_file(folder.join(key)).expect("it is removed");
+    }
+    wait_until("all are seen to go", || {
+        engine.metric("tidemill_events_accepted_total", "") == 9.0
+    });
+    engine.wait_idle();
+    let counted: Vec<&str> = keys
+        .into_iter()
+        .filter(|key| site.key("probe", key).as_deref() == Some("1"))
+        .collect();
+    assert_eq!(counted, ["logs/a.txt", "logs/b.log"]);
+    assert_eq!(engine.metric("tidemill_deliveries_settled_total", ""), 2.0);
+    engine.stop();
+}
+
+#[test]
+fn an_object_that_was_replaced_meanwhile_is_skipped() {
+    let site = site("on = [\"created\"]");
+    let folder = site.path("buckets/in");
+    fs::write(folder.join("a"), r#"{"do": "ok"}"#).expect("it is written");
+    let engine = site.start();
+    engine.wait_idle();
+    let settled = || engine.metric("tidemill_deliveries_settled_total", "trigger=\"first\"");
+    assert_eq!(settled(), 1.0);
+    // Gone again before its handler can read it, more often than not: never a dead letter.
+    for n in 0..50 {
+        fs::write(folder.join("b"), format!(r#"{{"do": "ok", "count": {n}}}"#))
+            .expect("it is written");
+        fs::remove_file(folder.join("b")).expect("it is removed");
+    }
+    fs::write(
+        folder.join("c"),
+        r#"{"do": "kv-set", "key": "last", "text": "seen"}"#,
+    )
+    .expect("it is written");
+    wait_until("the last one is handled", || {
+        site.key("probe", "last").is_some()
+    });
+    engine.wait_idle();
+    assert_eq!(site.dead_letters(), 0);
+    engine.stop();
+}

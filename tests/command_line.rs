@@ -1,0 +1,238 @@
+//! The command line beside a running engine and without one, and the end of an engine.
+
+use std::fs;
+
+use crate::harness::{Site, wait_until};
+
+const CONFIG: &str = r#"
+[buckets.in]
+url = "file:buckets/in"
+[buckets.out]
+url = "file:buckets/out"
+[functions.probe]
+component = "PROBE"
+env = { ORDER = '{ "do": "follow" }' }
+allow = { read = ["in"], write = ["out"], store = ["probe"], emit = ["probe.made"] }
+[triggers.arrived]
+function = "probe"
+bucket = { name = "in" }
+retry = { attempts = 1 }
+"#;
+
+fn site() -> Site {
+    let site = Site::new(CONFIG);
+    site.bucket("in");
+    site.bucket("out");
+    site
+}
+
+fn ids(site: &Site) -> Vec<String> {
+    let list = site.succeeds(&["dead-letters", "list", "--json"]);
+    let lines = list
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    lines
+        .map(|line| line["id"].as_str().expect("an id").to_owned())
+        .collect()
+}
+
+#[test]
+fn dead_letters_with_and_without_an_engine() {
+    let site = site();
+    let folder = site.path("buckets/in");
+    let engine = site.start();
+    for n in 0..3 {
+        fs::write(
+            folder.join(format!("{n}")),
+            r#"{"do": "reject", "text": "no"}"#,
+        )
+        .expect("it is written");
+    }
+    wait_until("all are given up", || site.dead_letters() == 3);
+    let first = ids(&site);
+    let (code, error) = site.fails(&["dead-letters", "redrive"]);
+    assert_eq!(code, 2, "{error}");
+    assert_eq!(
+        site.succeeds(&["dead-letters", "purge", "--yes", &first[0]]),
+        "1 purged\n"
+    );
+    let (code, error) = site.fails(&["dead-letters", "show", &first[0]]);
+    assert_eq!(code, 1);
+    assert!(
+        error.contains(&format!("there is no dead letter {}", first[0])),
+        "{error}"
+    );
+
+    // A redrive of what is still broken dies again, under a new id.
+    assert_eq!(
+        site.succeeds(&["dead-letters", "redrive", "--all"]),
+        "2 redriven\n"
+    );
+    wait_until("they are given up again", || ids(&site).len() == 2);
+    engine.wait_idle();
+    let second = ids(&site);
+    assert!(
+        second.iter().all(|id| !first.contains(id)),
+        "{first:?} {second:?}"
+    );
+    engine.stop();
+
+    // Without an engine the commands work on the journal itself.
+    assert_eq!(ids(&site), second);
+    let key = if site
+        .succeeds(&["dead-letters", "show", &second[0]])
+        .contains("subject      1")
+    {
+        "1"
+    } else {
+        "2"
+    };
+    fs::write(
+        folder.join(key),
+        r#"{"do": "kv-set", "key": "redriven", "text": "well"}"#,
+    )
+    .expect("it is written");
+    assert_eq!(
+        site.succeeds(&["dead-letters", "redrive", &second[0]]),
+        "1 redriven\n"
+    );
+    assert_eq!(
+        site.succeeds(&[
+            "dead-letters",
+            "purge",
+            "--all",
+            "--trigger",
+            "arrived",
+            "--yes"
+        ]),
+        "1 purged\n"
+    );
+    assert_eq!(ids(&site).len(), 0);
+    let engine = site.start();
+    engine.wait_idle();
+    assert_eq!(site.key("probe", "redriven").as_deref(), Some("well"));
+    engine.stop();
+}
+
+#[test]
+fn invoke_with_and_without_an_engine() {
+    let site = site();
+    let count = |value: &str| {
+        let order = r#"{"do": "increment", "key": "calls"}"#;
+        assert_eq!(
+            site.succeeds(&["invoke", "probe", "--data", order]),
+            format!("{value}\n")
+        );
+    };
+    count("1");
+    let engine = site.start();
+    count("2");
+    let (code, error) = site.fails(&[
+        "invoke",
+        "probe",
+        "--data",
+        r#"{"do": "trap", "text": "boom"}"#,
+    ]);
+    assert_eq!(code, 1);
+    assert!(error.contains("boom"), "{error}");
+    let (code, error) = site.fails(&["invoke", "prob"]);
+    assert_eq!(
+        (code, error.trim()),
+        (
+            2,
+            "error: there is no function `prob` in SITE/tidemill.toml; there are: probe"
+        )
+    );
+    engine.stop();
+    count("3");
+    fs::write(
+        site.path("event.json"),
+        r#"{"specversion":"1.0","type":"t","source":"s","id":"1","data":{"do":"event"}}"#,
+    )
+    .expect("it is written");
+    let told = site.succeeds(&["invoke", "probe", "--data", "@event.json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(
+        (&told["type"], &told["source"], &told["id"]),
+        (&"t".into(), &"s".into(), &"1".into())
+    );
+}
+
+#[test]
+fn check_tells_what_there_is() {
+    let site = site();
+    let told = site.succeeds(&["check"]);
+    assert_eq!(
+        told.trim(),
+        "tidemill.toml: fine: 1 triggers, 1 functions, 2 buckets"
+    );
+}
+
+#[test]
+fn sigterm_lets_running_attempts_finish() {
+    let site = site();
+    let engine = site.start();
+    let order = r#"{"do": "sleep", "ms": 1500}"#;
+    fs::write(site.path("buckets/in/slow"), order).expect("it is written");
+    wait_until("it runs", || {
+        engine.metric("tidemill_attempts_running", "") == 1.0
+    });
+    let log = engine.stop();
+    assert!(log.contains("nothing was running any more"), "{log}");
+    let pending: i64 = site
+        .journal()
+        .query_row("SELECT count(*) FROM deliveries", [], |row| row.get(0))
+        .expect("a count");
+    assert_eq!(pending, 0, "it was completed");
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_cut_off_and_goes_on_at_the_next_start() {
+    let site = Site::new(&format!(
+        "[engine]\nadmin = \"127.0.0.1:0\"\ndrain = \"100ms\"\n{CONFIG}"
+    ));
+    let folder = site.bucket("in");
+    site.bucket("out");
+    let engine = site.start();
+    fs::write(folder.join("slow"), r#"{"do": "sleep", "ms": 20000}"#).expect("it is written");
+    wait_until("it runs", || {
+        engine.metric("tidemill_attempts_running", "") == 1.0
+    });
+    let log = engine.stop();
+    assert!(log.contains("were cut off and run again"), "{log}");
+    fs::write(folder.join("slow"), r#"{"do": "ok"}"#).expect("it is written");
+    let engine = site.start();
+    engine.wait_idle();
+    assert_eq!(site.dead_letters(), 0, "a cut is not a failure");
+    engine.stop();
+}
+
+#[test]
+fn a_token_guards_the_admin_address() {
+    let site = Site::new(&format!(
+        "[engine]\nadmin = \"127.0.0.1:0\"\nadmin_token = \"${{env:TIDEMILL_TEST_TOKEN}}\"\n{CONFIG}"
+    ));
+    site.bucket("in");
+    site.bucket("out");
+    let engine = site.spawn(&[("TIDEMILL_TEST_TOKEN", "open sesame")]);
+    engine.wait_ready();
+    assert!(matches!(engine.get("/metrics"), Some((401, _))));
+    let (_, error) = site.fails(&["invoke", "probe", "--data", "{}"]);
+    assert!(error.contains("TIDEMILL_TEST_TOKEN is not set"), "{error}");
+    let address = engine.admin().expect("an address");
+    let get = |token: &str| {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build();
+        let agent = ureq::Agent::new_with_config(config);
+        let request = agent.get(format!("http://{address}/metrics"));
+        request
+            .header("authorization", format!("Bearer {token}"))
+            .call()
+            .expect("an answer")
+            .status()
+            .as_u16()
+    };
+    assert_eq!((get("open"), get("open sesame")), (401, 200));
+    engine.stop();
+}

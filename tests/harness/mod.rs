@@ -1,0 +1,210 @@
+//! A site: a folder with a configuration, buckets and data, and the engine that runs on it.
+
+mod engine;
+mod journal;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+pub use engine::Engine;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up. Generous: machines stall.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder of its own for one engine.
+pub struct Site {
+    dir: TempDir,
+}
+
+impl Site {
+    /// A site with this configuration. `[engine]` is put before it: data in the folder, and an
+    /// admin address with a free port. `PROBE` and `THUMBNAIL` stand for the built components.
+    pub fn new(config: &str) -> Site {
+        let site = Site {
+            dir: tempfile::tempdir().expect("a temporary folder"),
+        };
+        site.configure(config);
+        site
+    }
+
+    /// Replaces the configuration.
+    pub fn configure(&self, config: &str) {
+        let config = config
+            .replace("PROBE", component("probe").to_str().expect("UTF-8"))
+            .replace("THUMBNAIL", component("thumbnail").to_str().expect("UTF-8"));
+        let engine = match config.contains("[engine]") {
+            true => "",
+            false => "[engine]\nadmin = \"127.0.0.1:0\"\n",
+        };
+        fs::write(self.path("tidemill.toml"), format!("{engine}{config}")).expect("it is written");
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Makes a bucket's folder, and returns it.
+    pub fn bucket(&self, name: &str) -> PathBuf {
+        let path = self.path("buckets").join(name);
+        fs::create_dir_all(&path).expect("it is made");
+        path
+    }
+
+    /// Starts the engine, and waits until it is ready.
+    pub fn start(&self) -> Engine {
+        let engine = Engine::spawn(self.dir.path(), &[]);
+        engine.wait_ready();
+        engine
+    }
+
+    /// Starts the engine with these environment variables, without waiting.
+    pub fn spawn(&self, env: &[(&str, &str)]) -> Engine {
+        Engine::spawn(self.dir.path(), env)
+    }
+
+    /// A command of the binary, run in the folder.
+    pub fn tidemill(&self, args: &[&str]) -> Output {
+        tidemill(self.dir.path())
+            .args(args)
+            .output()
+            .expect("the binary runs")
+    }
+
+    /// The standard output of a command that must end well.
+    pub fn succeeds(&self, args: &[&str]) -> String {
+        let output = self.tidemill(args);
+        let (out, err) = texts(&output);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}\n{out}{err}",
+            output.status
+        );
+        out
+    }
+
+    /// The exit code and standard error of a command that must not, the folder shown as `SITE`.
+    pub fn fails(&self, args: &[&str]) -> (i32, String) {
+        let output = self.tidemill(args);
+        let (out, err) = texts(&output);
+        assert!(!output.status.success(), "{args:?} ended well\n{out}{err}");
+        (output.status.code().unwrap_or(-1), self.anonymous(&err))
+    }
+
+    /// The text with the folder of this site shown as `SITE`.
+    pub fn anonymous(&self, text: &str) -> String {
+        let real = self.dir.path().canonicalize().expect("it exists");
+        text.replace(real.to_str().expect("UTF-8"), "SITE")
+            .replace(self.dir.path().to_str().expect("UTF-8"), "SITE")
+    }
+}
+
+/// The binary, to be run in this folder.
+pub fn tidemill(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command
+        .current_dir(dir)
+        .env_remove("TIDEMILL_LOG")
+        .env("NO_COLOR", "1");
+    command
+}
+
+/// A component that `make functions` built.
+pub fn component(name: &str) -> PathBuf {
+    let path = root().join(format!("functions/build/{name}.wasm"));
+    assert!(
+        path.exists(),
+        "{} is missing: run `make functions`",
+        path.display()
+    );
+    path
+}
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the engine has a parent");
+    root.to_owned()
+}
+
+/// A photograph of the tests' data.
+pub fn photo(name: &str) -> PathBuf {
+    root().join("tests/data/images").join(name)
+}
+
+/// Waits until the condition holds, and fails with `what` if it takes too long.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain until {what}"
+        );
+        // Between two looks at another process there is nothing to wait on.
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// All files below a folder, by their path from it, sorted.
+pub fn files(folder: &Path) -> Vec<String> {
+    fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else {
+                let name = path.strip_prefix(root).expect("it is below");
+                found.push(name.to_str().expect("UTF-8").to_owned());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found);
+    found.sort();
+    found
+}
+
+/// A folder that nobody may write to, until it is dropped.
+pub struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    /// Locks the folder: by its permissions, and where the test runs as root, who may pass them, by
+    /// its attributes.
+    pub fn new(folder: &Path) -> ReadOnly {
+        set_mode(folder, 0o555);
+        attribute("+i", folder);
+        ReadOnly(folder.to_owned())
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        attribute("-i", &self.0);
+        set_mode(&self.0, 0o755);
+    }
+}
+
+fn set_mode(folder: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("it is ours");
+}
+
+fn attribute(change: &str, folder: &Path) {
+    Command::new("chattr")
+        .arg(change)
+        .arg(folder)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .ok();
+}
