@@ -17,7 +17,7 @@ debian_rustc=/usr/bin/rustc
 say() { printf 'functions: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# install PACKAGE... - what for is said by the caller
+# install PACKAGE... - what for is said before, by the caller
 install() {
     [ -z "${NO_INSTALL:-}" ] || die "not installing, as NO_INSTALL is set. Run: apt-get install $*"
     command -v apt-get >/dev/null || die "there is no apt-get here; install by hand: $*"
@@ -33,13 +33,13 @@ install() {
 # Whether RUSTC has the standard library of TARGET.
 has_target() { [ -d "$("$1" --print target-libdir --target "$2" 2>/dev/null)" ]; }
 
-# The linker for WebAssembly: the one that comes with a rustup toolchain, else Debian's.
+# The linker for WebAssembly: the one that comes with a rustup toolchain, else Debian's of LLVM version $1.
 find_linker() {
     local found
     for found in "$(rustc --print sysroot 2>/dev/null)"/lib/rustlib/*/bin/rust-lld; do
         if [ -x "$found" ]; then echo "$found"; return; fi
     done
-    command -v wasm-ld || true
+    command -v "wasm-ld-$1" || true
 }
 
 # cargo_build TARGET FLAG... - builds all guests for TARGET
@@ -74,12 +74,13 @@ build_wasip2() {
 }
 
 build_debian() {
-    local linker guest built tool
-    linker=$(find_linker)
+    local llvm linker guest built tool
+    llvm=$("$debian_rustc" -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    linker=$(find_linker "$llvm")
     if [ -z "$linker" ]; then
         say "a linker for WebAssembly is missing"
-        install lld
-        linker=$(find_linker)
+        install "lld-$llvm"
+        linker=$(find_linker "$llvm")
     fi
     cargo build --quiet --locked --target-dir "$target" --package componentize
     tool=$target/debug/componentize

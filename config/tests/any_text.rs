@@ -91,8 +91,16 @@ const PIECES: &[&str] = &[
     "://a:b@c",
 ];
 
+/// `PROPTEST_CASES` if set, so that a soak can ask for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(2_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn any_text(text in any::<String>()) {

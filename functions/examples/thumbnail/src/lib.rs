@@ -50,5 +50,5 @@ fn thumbnail(event: Event) -> Result<(), Failure> {
     Ok(())
 }
 
-// A decoded image is larger than any arena worth having; this is for the rest.
+// A decoded image is larger than any arena worth having: the memory grows for it, and the default arena is for the rest.
 handler!(thumbnail);

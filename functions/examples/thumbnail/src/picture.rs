@@ -1,14 +1,15 @@
 //! Decodes, shrinks and encodes images. Pure: bytes in, bytes out.
 
-use std::io::Cursor;
+use std::{fmt, io::Cursor};
 
 use image::{
-    DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits,
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits,
     codecs::jpeg::JpegEncoder, metadata::Orientation,
 };
 
-/// The largest decoded image, in bytes: 22 megapixels of RGB. A file of a few kilobytes can claim to be of any size.
-const DECODED_MAX: u64 = 64 << 20;
+/// The largest decoded image, in bytes: 25 megapixels of RGB. A file of a few kilobytes can claim to be of any size, and
+/// the default memory of a function is 128 MiB.
+const DECODED_MAX: u64 = 72 << 20;
 
 /// Of 100: below, the edges of thumbnails show; above, only the files grow.
 const JPEG_QUALITY: u8 = 80;
@@ -23,21 +24,21 @@ pub struct Picture {
 
 impl Picture {
     /// Decodes a JPEG or a PNG, whatever its name says.
-    pub fn decode(bytes: &[u8]) -> ImageResult<Self> {
-        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    pub fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        let format = image::guess_format(bytes)?;
+        if format == ImageFormat::Jpeg && is_cut_short(bytes) {
+            return Err(Undecodable::CutShort);
+        }
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         let mut limits = Limits::default();
         limits.max_alloc = Some(DECODED_MAX);
-        reader.limits(limits.clone());
-        let format = reader.format();
+        reader.limits(limits);
         let mut decoder = reader.into_decoder()?;
-        limits.reserve(decoder.total_bytes())?;
+        if decoder.total_bytes() > DECODED_MAX {
+            return Err(Undecodable::TooLarge(decoder.dimensions()));
+        }
         let orientation = decoder.orientation()?;
         let image = DynamicImage::from_decoder(decoder)?;
-        let format = if format == Some(ImageFormat::Jpeg) {
-            ImageFormat::Jpeg
-        } else {
-            ImageFormat::Png
-        };
         Ok(Self {
             image,
             orientation,
@@ -56,7 +57,7 @@ impl Picture {
     /// The image at that width, upright, encoded in its own format. One that is narrower keeps its size.
     pub fn shrunk(&self, width: u32) -> ImageResult<Vec<u8>> {
         let (w, h) = (self.image.width(), self.image.height());
-        // Turning the thumbnail is cheaper than turning the image, so width and height are swapped before.
+        // Turning the thumbnail is cheaper than turning the image, so its sides are swapped before.
         let (w, h) = if lies_on_its_side(self.orientation) {
             let (w, h) = shrunk_size((h, w), width);
             (h, w)
@@ -78,6 +79,53 @@ impl Picture {
     }
 }
 
+/// Why bytes are no picture.
+#[derive(Debug)]
+pub enum Undecodable {
+    /// The file ends before its image does.
+    CutShort,
+    /// Width and height of an image whose pixels would not fit.
+    TooLarge((u32, u32)),
+    /// What the decoder says.
+    Image(ImageError),
+}
+
+impl From<ImageError> for Undecodable {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CutShort => f.write_str("the JPEG is cut short"),
+            Self::TooLarge((w, h)) => write!(
+                f,
+                "an image of {w} x {h} pixels is more than {} MiB decoded",
+                DECODED_MAX >> 20
+            ),
+            // Some of its texts end in a line break.
+            Self::Image(error) => f.write_str(error.to_string().trim_end()),
+        }
+    }
+}
+
+/// Whether a JPEG has no end after its first scan. The decoder would paint what is missing grey and call it a success.
+fn is_cut_short(bytes: &[u8]) -> bool {
+    // Segments, each a marker and a length, lead to the first scan. They may hold a preview, which has an end of its own.
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    while let [0xFF, marker, high, low, ..] = *rest {
+        let after = 2 + usize::from(u16::from_be_bytes([high, low]));
+        if marker == 0xDA {
+            return !rest.windows(2).any(|pair| pair == [0xFF, 0xD9]);
+        }
+        rest = rest.get(after..).unwrap_or_default();
+    }
+    // No scan at all, or segments the decoder may understand better: its own error will tell.
+    false
+}
+
 fn lies_on_its_side(orientation: Orientation) -> bool {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     matches!(
@@ -91,9 +139,9 @@ fn shrunk_size((w, h): (u32, u32), width: u32) -> (u32, u32) {
     if width >= w {
         return (w, h);
     }
-    let (w, h, width) = (u64::from(w), u64::from(h), u64::from(width));
-    let height = ((h * width + w / 2) / w).max(1);
-    (width as u32, u32::try_from(height).unwrap_or(u32::MAX))
+    let height = (u64::from(h) * u64::from(width) + u64::from(w) / 2) / u64::from(w);
+    // As the width gets less, so does the height: it fits.
+    (width, (height as u32).max(1))
 }
 
 #[cfg(test)]
@@ -108,12 +156,14 @@ mod tests {
     }
 
     fn size_of(bytes: &[u8]) -> (ImageFormat, u32, u32) {
-        let reader = ImageReader::new(Cursor::new(bytes))
-            .with_guessed_format()
-            .unwrap();
-        let format = reader.format().unwrap();
+        let format = image::guess_format(bytes).unwrap();
+        let reader = ImageReader::with_format(Cursor::new(bytes), format);
         let (w, h) = reader.into_dimensions().unwrap();
         (format, w, h)
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        Picture::decode(bytes).err().expect("an error").to_string()
     }
 
     #[test]
@@ -133,7 +183,7 @@ mod tests {
     #[test]
     fn a_thumbnail_has_the_format_of_its_source() {
         for (format, extension) in [(ImageFormat::Jpeg, "jpg"), (ImageFormat::Png, "png")] {
-            let picture = Picture::decode(&encoded(200, 100, format)).unwrap();
+            let picture = Picture::decode(&encoded(200, 100, format)).ok().unwrap();
             assert_eq!(picture.extension(), extension);
             assert_eq!(size_of(&picture.shrunk(64).unwrap()), (format, 64, 32));
             assert_eq!(size_of(&picture.shrunk(999).unwrap()), (format, 200, 100));
@@ -142,21 +192,34 @@ mod tests {
 
     #[test]
     fn an_image_on_its_side_is_put_upright() {
-        let mut picture = Picture::decode(&encoded(200, 100, ImageFormat::Png)).unwrap();
+        let mut picture = Picture::decode(&encoded(200, 100, ImageFormat::Png))
+            .ok()
+            .unwrap();
         picture.orientation = Orientation::Rotate90;
-        assert_eq!(
-            size_of(&picture.shrunk(50).unwrap()),
-            (ImageFormat::Png, 50, 100)
-        );
+        let small = picture.shrunk(50).unwrap();
+        assert_eq!(size_of(&small), (ImageFormat::Png, 50, 100));
     }
 
     #[test]
     fn what_is_no_image_says_so() {
-        let mut cut = encoded(200, 100, ImageFormat::Png);
-        cut.truncate(cut.len() / 2);
-        for bytes in [&b""[..], b"GIF89a", b"not an image", &cut] {
-            let reason = Picture::decode(bytes).err().expect("an error").to_string();
-            assert!(!reason.is_empty());
+        for bytes in [
+            &b""[..],
+            b"GIF89a",
+            b"not an image",
+            b"\xFF\xD8\xFF\xE0garbage",
+        ] {
+            let reason = refusal(bytes);
+            assert!(!reason.is_empty() && !reason.ends_with('\n'), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn half_an_image_is_none() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png] {
+            let whole = encoded(200, 100, format);
+            for length in [whole.len() - 2, whole.len() / 2, 40, 3] {
+                refusal(&whole[..length]);
+            }
         }
     }
 
@@ -165,10 +228,10 @@ mod tests {
         // A PNG whose header claims 60,000 x 60,000 pixels.
         let mut bomb = encoded(8, 8, ImageFormat::Png);
         bomb[16..24].copy_from_slice(&[0, 0, 0xEA, 0x60, 0, 0, 0xEA, 0x60]);
-        let crc = crc32(&bomb[12..29]);
-        bomb[29..33].copy_from_slice(&crc.to_be_bytes());
-        let reason = Picture::decode(&bomb).err().expect("an error").to_string();
-        assert!(reason.contains("limit"), "{reason}");
+        let sum = crc32(&bomb[12..29]);
+        bomb[29..33].copy_from_slice(&sum.to_be_bytes());
+        let reason = refusal(&bomb);
+        assert!(reason.contains("60000 x 60000"), "{reason}");
     }
 
     fn crc32(bytes: &[u8]) -> u32 {
