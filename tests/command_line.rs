@@ -140,7 +140,7 @@ fn invoke_with_and_without_an_engine() {
         (code, error.trim()),
         (
             2,
-            "error: there is no function `prob` in SITE/tidemill.toml; there are: probe"
+            "error: there is no function `prob` in tidemill.toml; there are: probe"
         )
     );
     engine.stop();

@@ -97,7 +97,7 @@ fn a_broken_photo_becomes_a_dead_letter_and_is_redriven_once_it_is_whole() {
 
     let list = site.succeeds(&["dead-letters", "list"]);
     let reason = list.lines().nth(1).expect("a reason");
-    assert!(reason.contains("rejected after 1 attempts"), "{list}");
+    assert!(reason.contains("rejected after 1 attempt: "), "{list}");
     assert!(
         reason.to_lowercase().contains("jpeg"),
         "the decoder's words: {list}"

@@ -25,14 +25,14 @@ pub struct Deployed {
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     /// The component's file cannot be read.
-    #[error("function `{function}`: cannot read component {}: {source}; {hint}", path.display())]
+    #[error("function `{function}`: cannot read component {}: {cause}; {hint}", path.display())]
     Read {
         /// The function.
         function: String,
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
         /// What to do.
         hint: &'static str,
     },
@@ -50,10 +50,8 @@ pub enum DeployError {
         bytes: u64,
     },
     /// The sandbox does not take it.
-    #[error("function `{function}`: component {}: {source}", path.display())]
+    #[error("component {}", path.display())]
     Load {
-        /// The function.
-        function: String,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -70,7 +68,7 @@ pub enum DeployError {
         reason: String,
     },
     /// The bytes cannot be kept.
-    #[error("function `{function}`: cannot keep its component in {}: {source}", path.display())]
+    #[error("function `{function}`: cannot keep its component in {}", path.display())]
     Keep {
         /// The function.
         function: String,
@@ -88,8 +86,6 @@ pub fn deploy(
     payload: u64,
     plan: &Arc<FunctionPlan>,
 ) -> Result<Deployed, DeployError> {
-    let function = || plan.name.clone();
-    let path = || plan.component.clone();
     let bytes = read(plan)?;
     let limits = Limits {
         memory: plan.memory,
@@ -100,12 +96,11 @@ pub fn deploy(
     let component = sandbox
         .load(&plan.name, &bytes, limits, settings(plan)?)
         .map_err(|source| DeployError::Load {
-            function: function(),
-            path: path(),
+            path: plan.component.clone(),
             source,
         })?;
     keep(data, component.digest(), &bytes).map_err(|source| DeployError::Keep {
-        function: function(),
+        function: plan.name.clone(),
         path: data.to_owned(),
         source,
     })?;
@@ -116,8 +111,8 @@ pub fn deploy(
 }
 
 fn read(plan: &FunctionPlan) -> Result<Vec<u8>, DeployError> {
-    let failed = |source: io::Error| {
-        let hint = match source.kind() {
+    let failed = |cause: io::Error| {
+        let hint = match cause.kind() {
             io::ErrorKind::NotFound => {
                 "build it (`make functions` builds the examples), or correct `component`"
             }
@@ -127,7 +122,7 @@ fn read(plan: &FunctionPlan) -> Result<Vec<u8>, DeployError> {
         DeployError::Read {
             function: plan.name.clone(),
             path: plan.component.clone(),
-            source,
+            cause,
             hint,
         }
     };
@@ -168,7 +163,8 @@ fn keep(data: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     fs::create_dir_all(&folder)?;
-    let new = folder.join(format!("{digest}.{}.new", std::process::id()));
+    // Functions with the same component are deployed at the same time: each writes its own file.
+    let new = folder.join(format!("{digest}.{:016x}.new", fastrand::u64(..)));
     fs::write(&new, bytes)?;
     fs::File::open(&new)?.sync_all()?;
     fs::rename(&new, &path)

@@ -101,11 +101,16 @@ impl Engine {
 
     /// Waits until `/readyz` says so.
     pub fn wait_ready(&self) {
-        let mut last = None;
-        wait_until(&format!("the engine is ready; {}", self.log()), || {
-            last = self.get("/readyz");
-            matches!(last, Some((200, _)))
+        wait_until("the engine is ready", || {
+            assert!(self.is_alive(), "it has ended: {}", self.log());
+            matches!(self.get("/readyz"), Some((200, _)))
         });
+    }
+
+    fn is_alive(&self) -> bool {
+        // Ended and not waited for, it is a zombie.
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        status.is_ok_and(|status| !status.contains(") Z "))
     }
 
     /// Waits until all that was accepted is settled.

@@ -104,6 +104,16 @@ impl Site {
     }
 }
 
+impl Drop for Site {
+    fn drop(&mut self) {
+        // What a failed test leaves behind is worth a look.
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            println!("the site is kept: {}", self.dir.path().display());
+        }
+    }
+}
+
 /// The binary, to be run in this folder.
 pub fn tidemill(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));

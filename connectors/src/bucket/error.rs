@@ -1,11 +1,11 @@
-//! What can go wrong with one object, in words that name the bucket and the key. Nothing here
-//! decides what follows from it.
+//! What can go wrong with one object, in words that name the bucket and the key, and how the
+//! store's errors are sorted into it. Nothing here decides what follows.
 
 use std::{error::Error as StdError, io, path::PathBuf};
 
 use tidemill_core::host::HostError;
 
-use super::key::Refusal;
+use super::{guard::Trouble, key::Refusal, store::Bucket};
 
 /// An operation on an object of a bucket failed.
 #[derive(Debug, thiserror::Error)]
@@ -114,8 +114,84 @@ impl From<Error> for HostError {
     }
 }
 
+/// Errors of this bucket.
+impl Bucket {
+    pub(super) fn not_found(&self, key: &str) -> Error {
+        let (bucket, key) = (self.name().to_owned(), key.to_owned());
+        Error::NotFound { bucket, key }
+    }
+
+    pub(super) fn changed(&self, key: &str) -> Error {
+        let (bucket, key) = (self.name().to_owned(), key.to_owned());
+        Error::Changed { bucket, key }
+    }
+
+    pub(super) fn refused(&self, key: &str, why: Refusal) -> Error {
+        let (bucket, key) = (self.name().to_owned(), key.to_owned());
+        Error::Refused { bucket, key, why }
+    }
+
+    pub(super) fn folder_missing(&self) -> Error {
+        let (bucket, root) = (self.name().to_owned(), self.root().to_owned());
+        Error::FolderMissing { bucket, root }
+    }
+
+    pub(super) fn failed_write(&self, key: &str, error: object_store::Error) -> Error {
+        match io_kind(&error) {
+            Some(io::ErrorKind::NotADirectory) => self.refused(key, Refusal::BelowAFile),
+            _ => self.failed(key, "write", error),
+        }
+    }
+
+    pub(super) fn troubled(&self, key: &str, action: &'static str, trouble: Trouble) -> Error {
+        match trouble {
+            Trouble::Refused(why) => self.refused(key, why),
+            Trouble::RootMissing => self.folder_missing(),
+            Trouble::Io(error) => self.failed_io(key, action, error),
+        }
+    }
+
+    pub(super) fn failed_io(&self, key: &str, action: &'static str, e: io::Error) -> Error {
+        let source = Box::new(e);
+        self.failed(
+            key,
+            action,
+            object_store::Error::Generic {
+                store: "file",
+                source,
+            },
+        )
+    }
+
+    pub(super) fn failed(
+        &self,
+        key: &str,
+        action: &'static str,
+        error: object_store::Error,
+    ) -> Error {
+        let kind = io_kind(&error);
+        match error {
+            object_store::Error::NotFound { .. } => self.not_found(key),
+            object_store::Error::Precondition { .. } => self.changed(key),
+            _ if kind == Some(io::ErrorKind::NotADirectory) => self.not_found(key),
+            _ if kind == Some(io::ErrorKind::PermissionDenied) => Error::Denied {
+                bucket: self.name().to_owned(),
+                key: key.to_owned(),
+                action,
+                file: self.root().join(key),
+            },
+            error => Error::Failed {
+                bucket: self.name().to_owned(),
+                key: key.to_owned(),
+                action,
+                source: error.into(),
+            },
+        }
+    }
+}
+
 /// The operating system's error behind an error of the store.
-pub(super) fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {

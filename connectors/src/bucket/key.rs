@@ -60,7 +60,7 @@ pub enum Refusal {
     #[error("it is not a regular file")]
     Special,
     /// The engine's user may not read it.
-    #[error("the engine's user may not read it")]
+    #[error("the engine's user may not read it; `ls -l` shows its owner and mode")]
     Unreadable,
 }
 

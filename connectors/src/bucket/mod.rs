@@ -8,6 +8,22 @@
 //! place, and stayed, is offered exactly once, whatever is missed, repeated or interrupted on the
 //! way, because the ledger moves in the commit of the event. Versions that were overwritten or
 //! deleted before they were looked at may make no event.
+//!
+//! What a user of `file:` buckets should know:
+//!
+//! - A file is offered when its writer closes it or renames it into place. Otherwise (it was there
+//!   before, came with a folder, is a link) when its size and modification time stood still for 2 s;
+//!   if somebody was seen to write it and has not closed it, for 60 s.
+//! - Every regular file is an object, hidden and temporary names included. Writers that do not want
+//!   half of a file handled keep it open, or write elsewhere and rename.
+//! - Two versions of equal length written in place within one tick of the kernel's clock (at most
+//!   10 ms) are one version. Writers that replace by rename are told apart always.
+//! - A file written by another of its hard-linked names is noticed by the next rescan.
+//! - Symlinks to files inside the bucket are objects; those to folders are not entered, and those
+//!   that lead out are refused. Pipes, sockets and devices are no objects. All are reported once.
+//! - Folders are not objects and make no events; deleting the last object of one leaves it.
+//! - Network file systems tell nobody of changes made elsewhere: there, rescans do the work.
+//! - A rescan of 200,000 files costs about 2 s of one core; `rescan` counts from its end.
 
 mod after;
 mod clock;
@@ -18,6 +34,7 @@ mod health;
 mod hints;
 mod key;
 mod list;
+mod notice;
 mod observe;
 mod open;
 mod pending;

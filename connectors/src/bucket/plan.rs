@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use tidemill_config::plan::{After, Plan, SourcePlan, Store};
+use tidemill_config::plan::{After, BucketPlan, Plan, SourcePlan, Store};
 
 use super::{Bucket, OpenError};
 
@@ -44,8 +45,7 @@ impl Settings {
                 After::Move { bucket, .. } => written.extend([&*source.bucket, bucket]),
             }
         }
-        let settings = |(name, bucket): (&String, &std::sync::Arc<_>)| {
-            let bucket: &tidemill_config::plan::BucketPlan = bucket;
+        let settings = |(name, bucket): (&String, &Arc<BucketPlan>)| {
             let Store::File { root } = &bucket.store else {
                 return None;
             };
@@ -62,5 +62,48 @@ impl Settings {
     /// Opens the bucket. Blocks shortly.
     pub fn open(&self) -> Result<Bucket, OpenError> {
         Bucket::open(&self.name, &self.root, self.needs_write)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn knows_what_is_watched_and_what_is_written() {
+        let text = r#"
+            [buckets.in]
+            url = "file:./in"
+            [buckets.out]
+            url = "file:./out"
+            [buckets.done]
+            url = "file:./done"
+            [buckets.read]
+            url = "file:./read"
+            [functions.f]
+            component = "f.wasm"
+            allow = { read = ["in", "read"], write = ["out"] }
+            [triggers.t]
+            function = "f"
+            bucket = { name = "in", after = { move = { bucket = "done", prefix = "x/" } }, rescan = "90s" }
+        "#;
+        let loaded = tidemill_config::parse(Path::new("/plan/tidemill.toml"), text).unwrap();
+        let settings = |name: &str, needs_write, rescan: Option<u64>| Settings {
+            name: name.into(),
+            root: Path::new("/plan").join(name),
+            needs_write,
+            rescan: rescan.map(Duration::from_secs),
+        };
+        assert_eq!(
+            Settings::of(&loaded.plan),
+            [
+                settings("done", true, None),
+                settings("in", true, Some(90)),
+                settings("out", true, None),
+                settings("read", false, None),
+            ]
+        );
     }
 }

@@ -46,13 +46,8 @@ impl Source {
         let now = Instant::now();
         self.next_progress = now + tuning.progress;
         let walk = scan::walk(bucket, bucket.root().to_owned(), self.watch.clone(), tuning);
+        // The state stays as it is until the walk has told what is watched.
         self.scan = Some(Scan::new(self.scans, now, walk));
-        // A trouble of the last scan is shown until this one is through.
-        if !observer.health.status().ready
-            || self.observer.health.status().state == State::FolderMissing
-        {
-            self.show_state();
-        }
     }
 
     /// Asks for a scan before its time, but not so soon that files just written are unfinished.

@@ -1,11 +1,12 @@
 //! The task of one bucket: it takes hints, runs scans and folders' walks, and has keys observed,
 //! many at a time but each by one observation only. All its state is its own; nothing is locked.
+//! What it notices is in [`super::notice`], how it scans in [`super::rescan`].
 //!
 //! It decides nothing about events: [`super::pending`] says when to look, the ledger what is news.
 
 use std::{
     collections::{HashMap, VecDeque},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -20,13 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     health::State,
-    hints::{Hint, Hints},
-    key::{self, Refusal},
+    hints::Hints,
     observe::{Observer, Outcome},
     pending::{Change, Need, Pending},
     report::Reports,
     scan::{self, Found, Scan},
-    tuning::{BATCH, FOLDERS, HINTED},
+    tuning::{BATCH, HINTED},
     watch::Watch,
 };
 
@@ -79,11 +79,11 @@ pub(super) struct Source {
     /// Observations that hints asked for.
     hinted: usize,
     /// New folders to walk over.
-    folders: VecDeque<PathBuf>,
-    folder_walk: Option<mpsc::Receiver<Found>>,
+    pub(super) folders: VecDeque<PathBuf>,
+    pub(super) folder_walk: Option<mpsc::Receiver<Found>>,
     /// Keys that went and may have been folders.
-    vanished: VecDeque<String>,
-    asking_vanished: bool,
+    pub(super) vanished: VecDeque<String>,
+    pub(super) asking_vanished: bool,
     pub(super) scan: Option<Scan>,
     pub(super) scans: u64,
     pub(super) next_scan: Instant,
@@ -232,16 +232,6 @@ impl Source {
         }));
     }
 
-    fn ask_vanished(&mut self, folder: String, after: Option<String>) {
-        self.asking_vanished = true;
-        let observer = self.observer.clone();
-        self.work.push(Box::pin(async move {
-            let after = after.unwrap_or_else(|| folder.clone());
-            let page = observer.ledger_page(Some(after), BATCH).await;
-            Done::Vanished(folder, page)
-        }));
-    }
-
     fn finish(&mut self, done: Done) {
         match done {
             Done::Hinted(batch, Some(known)) => {
@@ -261,21 +251,6 @@ impl Source {
             | Done::Scanned(_, _, None)
             | Done::Paged(_, None)
             | Done::Vanished(_, None) => self.stopping = true,
-        }
-    }
-
-    fn take_vanished(&mut self, folder: String, page: Vec<LedgerEntry>) {
-        self.asking_vanished = false;
-        let last = page.last().map(|entry| entry.key.clone());
-        for entry in page {
-            if entry.key.starts_with(&folder) {
-                self.note(&entry.key, Change::Settled);
-            }
-        }
-        if let Some(last) = last
-            && last.starts_with(&folder)
-        {
-            self.ask_vanished(folder, Some(last));
         }
     }
 
@@ -309,107 +284,6 @@ impl Source {
         }
         if let Some(change) = noticed {
             self.note(key, change);
-        }
-    }
-
-    /// Notes that a key changed.
-    fn note(&mut self, key: &str, change: Change) {
-        if let Some(noticed) = self.running.get_mut(key) {
-            if change != Change::Touched || noticed.is_none() {
-                *noticed = Some(change);
-            }
-            return;
-        }
-        let (now, tuning) = (Instant::now(), &self.observer.tuning);
-        if !self.pending.note(key, change, now, tuning) {
-            self.scan_soon();
-        }
-    }
-
-    async fn take_hints(&mut self) {
-        let hinted = self.hints.take();
-        let bucket = self.observer.bucket.clone();
-        if let Some(trouble) = hinted.trouble {
-            tracing::warn!(bucket = bucket.name(), "the watcher failed: {trouble}");
-            self.watch = None;
-        }
-        if hinted.root_gone {
-            self.watch = None;
-            if bucket.identity().await.is_none() {
-                return self.lose_folder();
-            }
-        }
-        if hinted.overflow {
-            tracing::debug!(
-                bucket = bucket.name(),
-                "more changes than room; a scan follows"
-            );
-            self.pending.forget_writers(Instant::now());
-        }
-        if hinted.overflow || self.watch.is_none() {
-            self.scan_soon();
-        }
-        for (path, hint) in hinted.paths {
-            self.take_hint(&path, hint, bucket.root());
-        }
-    }
-
-    fn take_hint(&mut self, path: &Path, hint: Hint, root: &Path) {
-        if hint.folder {
-            self.new_folder(path.to_owned());
-        }
-        let key = match path.strip_prefix(root).map(key::of) {
-            Ok(Ok(key)) => key,
-            Ok(Err(why)) if hint.file.is_some() && !hint.vanished => {
-                return self.report(path, &why);
-            }
-            _ => return,
-        };
-        if hint.vanished {
-            if self.vanished.len() < FOLDERS {
-                self.vanished.push_back(key.clone());
-            } else {
-                self.scan_soon();
-            }
-        }
-        if let Some(change) = hint.file {
-            self.note(&key, change);
-        }
-    }
-
-    fn new_folder(&mut self, folder: PathBuf) {
-        if self.folders.len() < FOLDERS {
-            self.folders.push_back(folder);
-        } else {
-            self.scan_soon();
-        }
-    }
-
-    fn take_folder(&mut self, found: Option<Found>) {
-        match found {
-            Some(Found::Batch { objects, refused }) => {
-                for object in objects {
-                    self.note(&object.key, Change::Touched);
-                }
-                for (file, why) in refused {
-                    self.report(&file, &why);
-                }
-            }
-            Some(Found::End { uncovered, .. }) => {
-                if uncovered.is_some() {
-                    self.trouble = uncovered;
-                    self.show_state();
-                }
-                self.folder_walk = None;
-            }
-            None => self.folder_walk = None,
-        }
-    }
-
-    /// Tells about a file that is no object, and counts it until the next scan does.
-    pub(super) fn report(&mut self, file: &Path, why: &Refusal) {
-        if self.reports.refused(self.observer.bucket.name(), file, why) {
-            self.observer.health.refused();
         }
     }
 

@@ -13,14 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use object_store::{
-    GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    local::LocalFileSystem, path::Path as StorePath,
+    GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, local::LocalFileSystem,
+    path::Path as StorePath,
 };
 use tidemill_core::{host::ByteRange, ledger::Object};
 
 use super::{
-    error::{Error, io_kind},
-    guard::{self, Place, Trouble},
+    error::Error,
+    guard::{self, Place},
     key::{self, Refusal},
     list, open,
     open::OpenError,
@@ -97,23 +97,30 @@ impl Bucket {
     }
 
     /// What is at a key. `Absent` only if the bucket's folder is there.
+    ///
+    /// Opens the file, as the store does to describe an object, so that what cannot be read is not
+    /// described either; but in one step with the guard, because every event costs a look.
     pub(super) async fn look(&self, key: &str) -> Result<Look, Error> {
-        let path = match self.pass(key, "look at").await? {
-            (_, Place::Folder) => return Ok(Look::Folder),
-            (_, Place::Absent) => return self.absent().await,
-            (path, Place::File) => path,
-        };
-        match self.0.store.head(&path).await {
-            Ok(meta) => Ok(Look::Object(describe(meta))),
-            Err(error) => match self.failed(key, "read", error) {
-                Error::NotFound { .. } => self.absent().await,
-                error => Err(error),
+        let (_, file) = self.locate(key)?;
+        let (bucket, key) = (self.clone(), key.to_owned());
+        let look = move || match guard::place(bucket.root(), &file) {
+            Ok(Place::Folder) => Ok(Look::Folder),
+            Ok(Place::Absent) => bucket.absent(),
+            Ok(Place::File) => match fs::File::open(&file).and_then(|f| Ok((f.metadata()?, f))) {
+                Ok((_, open)) if !guard::opened_inside(bucket.root(), &open) => {
+                    Err(bucket.refused(&key, Refusal::LeadsOut(file)))
+                }
+                Ok((found, _)) => Ok(Look::Object(key::object(key, &found))),
+                Err(error) if guard::absent(&error) => bucket.absent(),
+                Err(error) => Err(bucket.failed_io(&key, "read", error)),
             },
-        }
+            Err(trouble) => Err(bucket.troubled(&key, "read", trouble)),
+        };
+        self.blocking(look).await
     }
 
-    async fn absent(&self) -> Result<Look, Error> {
-        match self.identity().await {
+    fn absent(&self) -> Result<Look, Error> {
+        match self.identity_now() {
             Some(_) => Ok(Look::Absent),
             None => Err(self.folder_missing()),
         }
@@ -140,7 +147,7 @@ impl Bucket {
             let got = self.0.store.get_opts(&path, options).await;
             let mut got = got.map_err(|e| self.failed(key, "read", e))?;
             self.check_opened(key, &got)?;
-            let (size, etag) = (got.meta.size, got.meta.e_tag.clone());
+            let (size, etag) = (got.meta.size, got.meta.e_tag.as_deref().map(key::plain));
             got.range = match range {
                 None => 0..size,
                 Some(r) => r.offset.min(size)..r.offset.saturating_add(r.length).min(size),
@@ -161,11 +168,12 @@ impl Bucket {
             } else {
                 got.bytes().await
             };
-            match (bytes, self.0.store.head(&path).await) {
-                (Ok(bytes), Ok(after)) if after.e_tag == etag => return Ok(bytes),
-                (Err(error), Ok(after)) if after.e_tag == etag => {
-                    return Err(self.failed(key, "read", error));
-                }
+            let after = self.look(key).await;
+            let same =
+                matches!(&after, Ok(Look::Object(after)) if Some(&after.etag) == etag.as_ref());
+            match bytes {
+                Ok(bytes) if same => return Ok(bytes),
+                Err(error) if same => return Err(self.failed(key, "read", error)),
                 _ if if_match.is_some() => break,
                 _ => {}
             }
@@ -231,19 +239,19 @@ impl Bucket {
     /// an empty folder on another file system: the mount point of one that was unmounted.
     pub(super) async fn identity(&self) -> Option<(u64, u64)> {
         let bucket = self.clone();
-        self.blocking(move || {
-            let found = fs::symlink_metadata(bucket.root()).ok()?;
-            if !found.is_dir() {
-                return None;
-            }
-            let known = bucket.0.device.load(Ordering::Relaxed);
-            if found.dev() != known {
-                fs::read_dir(bucket.root()).ok()?.next()?.ok()?;
-                bucket.0.device.store(found.dev(), Ordering::Relaxed);
-            }
-            Some((found.dev(), found.ino()))
-        })
-        .await
+        self.blocking(move || bucket.identity_now()).await
+    }
+
+    fn identity_now(&self) -> Option<(u64, u64)> {
+        let found = fs::symlink_metadata(self.root()).ok()?;
+        if !found.is_dir() {
+            return None;
+        }
+        if found.dev() != self.0.device.load(Ordering::Relaxed) {
+            fs::read_dir(self.root()).ok()?.next()?.ok()?;
+            self.0.device.store(found.dev(), Ordering::Relaxed);
+        }
+        Some((found.dev(), found.ino()))
     }
 
     /// Lets a key pass, or not, and tells what is there.
@@ -254,12 +262,9 @@ impl Bucket {
             let file = file.clone();
             self.blocking(move || guard::place(&root, &file)).await
         };
-        match place {
-            Ok(place) => Ok((path, place)),
-            Err(Trouble::Refused(why)) => Err(self.refused(key, why)),
-            Err(Trouble::RootMissing) => Err(self.folder_missing()),
-            Err(Trouble::Io(error)) => Err(self.failed_io(key, action, error)),
-        }
+        place
+            .map(|place| (path, place))
+            .map_err(|trouble| self.troubled(key, action, trouble))
     }
 
     pub(super) async fn pass_to_write(&self, key: &str) -> Result<StorePath, Error> {
@@ -289,79 +294,5 @@ impl Bucket {
             Ok(done) => done,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
-    }
-
-    pub(super) fn not_found(&self, key: &str) -> Error {
-        let (bucket, key) = (self.0.name.clone(), key.to_owned());
-        Error::NotFound { bucket, key }
-    }
-
-    pub(super) fn changed(&self, key: &str) -> Error {
-        let (bucket, key) = (self.0.name.clone(), key.to_owned());
-        Error::Changed { bucket, key }
-    }
-
-    pub(super) fn refused(&self, key: &str, why: Refusal) -> Error {
-        let (bucket, key) = (self.0.name.clone(), key.to_owned());
-        Error::Refused { bucket, key, why }
-    }
-
-    pub(super) fn folder_missing(&self) -> Error {
-        let (bucket, root) = (self.0.name.clone(), self.0.root.clone());
-        Error::FolderMissing { bucket, root }
-    }
-
-    pub(super) fn failed_write(&self, key: &str, error: object_store::Error) -> Error {
-        match io_kind(&error) {
-            Some(std::io::ErrorKind::NotADirectory) => self.refused(key, Refusal::BelowAFile),
-            _ => self.failed(key, "write", error),
-        }
-    }
-
-    pub(super) fn failed_io(&self, key: &str, action: &'static str, e: std::io::Error) -> Error {
-        let source = Box::new(e);
-        self.failed(
-            key,
-            action,
-            object_store::Error::Generic {
-                store: "file",
-                source,
-            },
-        )
-    }
-
-    pub(super) fn failed(
-        &self,
-        key: &str,
-        action: &'static str,
-        error: object_store::Error,
-    ) -> Error {
-        let kind = io_kind(&error);
-        match error {
-            object_store::Error::NotFound { .. } => self.not_found(key),
-            object_store::Error::Precondition { .. } => self.changed(key),
-            _ if kind == Some(std::io::ErrorKind::NotADirectory) => self.not_found(key),
-            _ if kind == Some(std::io::ErrorKind::PermissionDenied) => Error::Denied {
-                bucket: self.0.name.clone(),
-                key: key.to_owned(),
-                action,
-                file: self.0.root.join(key),
-            },
-            error => Error::Failed {
-                bucket: self.0.name.clone(),
-                key: key.to_owned(),
-                action,
-                source: error.into(),
-            },
-        }
-    }
-}
-
-fn describe(meta: ObjectMeta) -> Object {
-    Object {
-        key: meta.location.into(),
-        etag: key::plain(&meta.e_tag.unwrap_or_default()),
-        size: meta.size,
-        modified: meta.last_modified.into(),
     }
 }

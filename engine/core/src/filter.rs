@@ -43,7 +43,12 @@ mod tests {
 
     fn event(key: &str, created: bool) -> Event {
         let at = Timestamp(0);
-        let object = Object { key: key.into(), etag: "1".into(), size: 1, modified: at };
+        let object = Object {
+            key: key.into(),
+            etag: "1".into(),
+            size: 1,
+            modified: at,
+        };
         let known = LedgerEntry {
             key: key.into(),
             etag: Some("0".into()),
@@ -51,7 +56,9 @@ mod tests {
             modified: at,
             deletes: 0,
         };
-        observe("b", key, Some(&known), created.then_some(&object), at).unwrap().1
+        observe("b", key, Some(&known), created.then_some(&object), at)
+            .unwrap()
+            .1
     }
 
     #[test]
@@ -68,8 +75,17 @@ mod tests {
             (true, true, "in/", jpg(), "in/a.jpg", true, true),
         ];
         for (created, deleted, prefix, suffix, key, came, expected) in cases {
-            let filter = ObjectFilter { created, deleted, prefix: prefix.into(), suffix };
-            assert_eq!(filter.matches(&event(key, came)), expected, "{filter:?} {key} {came}");
+            let filter = ObjectFilter {
+                created,
+                deleted,
+                prefix: prefix.into(),
+                suffix,
+            };
+            assert_eq!(
+                filter.matches(&event(key, came)),
+                expected,
+                "{filter:?} {key} {came}"
+            );
         }
     }
 }

@@ -84,6 +84,15 @@ pub struct Versioned {
     pub version: Version,
 }
 
+/// What is completed of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    /// All offsets below.
+    pub watermark: i64,
+    /// And these at or above it, in order.
+    pub completed: Vec<i64>,
+}
+
 /// Which dead letters to list. Empty fields match all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterFilter {
@@ -207,13 +216,13 @@ pub trait Journal: Send + Sync {
     /// The cursor of a schedule.
     fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Timestamp>, JournalError>>;
 
-    /// The watermark of a partition, and the completed offsets above it.
+    /// What is completed of a partition.
     fn offsets(
         &self,
         trigger: &str,
         group: &str,
         partition: &str,
-    ) -> BoxFuture<'_, Result<Option<(i64, Vec<i64>)>, JournalError>>;
+    ) -> BoxFuture<'_, Result<Option<Offsets>, JournalError>>;
 
     /// What became of an idempotency key that was completed and has not expired at `now`.
     fn key_done(
@@ -226,7 +235,7 @@ pub trait Journal: Send + Sync {
     /// The stored usage of a function, by day.
     fn usage(&self, function: &str) -> BoxFuture<'_, Result<Vec<UsageEntry>, JournalError>>;
 
-    /// Counts what is there.
+    /// Counts what is there; takes longer the more that is.
     fn stats(&self) -> BoxFuture<'_, Result<Stats, JournalError>>;
 
     /// The bytes in use as of the last commit; costs nothing.

@@ -55,7 +55,9 @@ pub enum LockError {
         holder: Option<LockInfo>,
     },
     /// The folder is not there and cannot be made.
-    #[error("the data folder {dir} cannot be made: check `data` in [engine] and who may write there")]
+    #[error(
+        "the data folder {dir} cannot be made: check `data` in [engine] and who may write there"
+    )]
     Create {
         /// The data folder.
         dir: PathBuf,
@@ -73,10 +75,17 @@ pub enum LockError {
 }
 
 fn described(holder: Option<&LockInfo>) -> String {
-    let Some(LockInfo { pid, admin, started }) = holder else {
+    let Some(LockInfo {
+        pid,
+        admin,
+        started,
+    }) = holder
+    else {
         return "another process".to_owned();
     };
-    let admin = admin.as_ref().map_or(String::new(), |admin| format!(", admin at {admin}"));
+    let admin = admin
+        .as_ref()
+        .map_or(String::new(), |admin| format!(", admin at {admin}"));
     format!("the tidemill with pid {pid} (started {started}{admin})")
 }
 
@@ -92,24 +101,41 @@ impl DataLock {
     /// Takes the lock on the folder `dir`, which is made if it is not there. `now` is put down as
     /// the start of the engine.
     pub fn acquire(dir: &Path, now: Timestamp) -> Result<DataLock, LockError> {
-        fs::create_dir_all(dir)
-            .map_err(|source| LockError::Create { dir: dir.to_owned(), source })?;
+        fs::create_dir_all(dir).map_err(|source| LockError::Create {
+            dir: dir.to_owned(),
+            source,
+        })?;
         let path = dir.join(FILE);
-        let wrong = |source| LockError::File { path: path.clone(), source };
+        let wrong = |source| LockError::File {
+            path: path.clone(),
+            source,
+        };
         let mut options = OpenOptions::new();
-        let file =
-            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(wrong)?;
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(wrong)?;
         for tried in 1.. {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if tried < TRIES => thread::sleep(PAUSE),
                 Err(TryLockError::WouldBlock) => {
-                    return Err(LockError::Taken { dir: dir.to_owned(), holder: content(&path) });
+                    return Err(LockError::Taken {
+                        dir: dir.to_owned(),
+                        holder: content(&path),
+                    });
                 }
                 Err(TryLockError::Error(source)) => return Err(wrong(source)),
             }
         }
-        let info = LockInfo { pid: std::process::id(), admin: None, started: now };
+        let info = LockInfo {
+            pid: std::process::id(),
+            admin: None,
+            started: now,
+        };
         let mut lock = DataLock { file, path, info };
         lock.write(&lock.text())?;
         Ok(lock)
@@ -131,7 +157,10 @@ impl DataLock {
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(text.as_bytes()))
             .and_then(|()| self.file.set_len(text.len() as u64))
-            .map_err(|source| LockError::File { path: self.path.clone(), source })
+            .map_err(|source| LockError::File {
+                path: self.path.clone(),
+                source,
+            })
     }
 }
 
@@ -176,7 +205,9 @@ impl LockInfo {
 
 fn content(path: &Path) -> Option<LockInfo> {
     let mut text = String::new();
-    File::open(path).and_then(|mut file| file.read_to_string(&mut text)).ok()?;
+    File::open(path)
+        .and_then(|mut file| file.read_to_string(&mut text))
+        .ok()?;
     serde_json::from_str(&text).ok()
 }
 
@@ -193,7 +224,11 @@ mod tests {
         assert_eq!(LockInfo::read(&dir).unwrap(), None);
 
         let mut lock = DataLock::acquire(&dir, NOW).unwrap();
-        let mut info = LockInfo { pid: std::process::id(), admin: None, started: NOW };
+        let mut info = LockInfo {
+            pid: std::process::id(),
+            admin: None,
+            started: NOW,
+        };
         assert_eq!(LockInfo::read(&dir).unwrap().as_ref(), Some(&info));
 
         lock.set_admin("127.0.0.1:8081").unwrap();
@@ -215,7 +250,11 @@ mod tests {
     #[test]
     fn a_file_without_a_lock_is_stale() {
         let dir = tempfile::tempdir().unwrap();
-        let info = LockInfo { pid: 1, admin: Some("127.0.0.1:1".into()), started: NOW };
+        let info = LockInfo {
+            pid: 1,
+            admin: Some("127.0.0.1:1".into()),
+            started: NOW,
+        };
         let text = serde_json::to_string(&info).unwrap();
         fs::write(dir.path().join(FILE), text).unwrap();
         assert_eq!(LockInfo::read(dir.path()).unwrap(), None);

@@ -46,6 +46,7 @@ pub struct Unit {
 
 /// What becomes of a delivery that the journal keeps.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a unit has one, in place")]
 pub enum Settle {
     /// A pending delivery is done and leaves the journal.
     Done {

@@ -24,6 +24,8 @@ use wasmtime::{Engine, component::Component};
 const SUFFIX: &str = ".cwasm";
 /// The end of the name of a file that is still written.
 const TEMPORARY: &str = ".tmp";
+/// How many characters a digest has.
+const DIGEST: usize = 64;
 /// Marks the trailer, and its version.
 const MAGIC: &[u8; 8] = b"tidemil1";
 /// The magic, then the SHA-256 of all that is before it.
@@ -158,8 +160,12 @@ fn sweep(directory: &Path, ending: &str) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
+        // Only what is named as `path` and `put` do: whatever else is here is not ours.
+        let ours = name
+            .get(..DIGEST)
+            .is_some_and(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
         let stale = name.ends_with(SUFFIX) && !name.ends_with(ending);
-        if !stale && !name.ends_with(TEMPORARY) {
+        if !ours || !(stale || name.ends_with(TEMPORARY)) {
             continue;
         }
         // An engine that still maps the file keeps it until it ends.

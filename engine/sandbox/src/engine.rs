@@ -48,6 +48,8 @@ const PARTS_PER_MODULE: u32 = 8;
 const CORE_INSTANCES_PER_INSTANCE: u32 = 64;
 /// The largest host-side record of one instance: what a generated module needs, with room.
 const INSTANCE_RECORD: usize = 1 << 20;
+/// Memory maps that the kernel keeps for one instance asleep, measured, with room.
+const MAPS_PER_INSTANCE: u64 = 5;
 /// Frames kept of a trap's backtrace.
 const BACKTRACE_FRAMES: usize = 8;
 
@@ -106,6 +108,7 @@ impl Sandbox {
     /// If the machine does not allow it, see [`SandboxError`].
     pub fn new(settings: Settings) -> Result<Sandbox, SandboxError> {
         let (engine, instances) = engine(settings.instances.max(1))?;
+        check_map_count(instances);
         let mut linker = Linker::new(&engine);
         bind::link(&mut linker).map_err(SandboxError::Engine)?;
         Ok(Sandbox(Arc::new(Shared {
@@ -158,6 +161,25 @@ fn engine(wanted: u32) -> Result<(Engine, u32), SandboxError> {
             }
             Err(_) => instances /= 2,
         }
+    }
+}
+
+/// Warns if the kernel will refuse memory long before all instances are in use.
+fn check_map_count(instances: u32) {
+    const SETTING: &str = "/proc/sys/vm/max_map_count";
+    let most = std::fs::read_to_string(SETTING)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let needed = u64::from(instances) * MAPS_PER_INSTANCE;
+    if let Some(most) = most
+        && needed > most
+    {
+        tracing::warn!(
+            instances,
+            vm.max_map_count = most,
+            "so many instances need more memory maps than the kernel allows a process; \
+             raise it with `sysctl vm.max_map_count={needed}`"
+        );
     }
 }
 

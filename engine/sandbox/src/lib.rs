@@ -19,6 +19,7 @@ mod run;
 mod state;
 mod stdio;
 mod ticker;
+mod verdict;
 
 pub use engine::{Sandbox, SandboxError, Settings};
 pub use load::{LoadError, Problem};

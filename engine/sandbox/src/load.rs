@@ -206,7 +206,7 @@ fn not_wasm(bytes: &[u8]) -> Problem {
     } else if start.starts_with(b"\x7fELF") {
         "it is a program for this machine (or an already compiled component); deploy the .wasm file"
     } else {
-        "deploy the .wasm file that `tidemill build` or your compiler made"
+        "deploy the .wasm file that your compiler made"
     };
     let start = match text {
         true => format!("`{}`", String::from_utf8_lossy(start).escape_debug()),

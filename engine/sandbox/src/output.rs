@@ -14,6 +14,7 @@ use std::{
 use tidemill_core::{
     event::Field,
     host::{HostCalls, LogLevel},
+    limits,
 };
 
 /// The most lines of log of one attempt: what a person still reads.
@@ -87,7 +88,7 @@ impl Output {
         fields: &[Field],
     ) -> Result<(), TooMuchOutput> {
         let mut log = self.lock();
-        log.last_words = (level == LogLevel::Error).then(|| cut(message, LOG_LINE).into_owned());
+        log.last_words = (level == LogLevel::Error).then(|| last_words(message, fields));
         self.carry(&mut log, level, message, fields)
     }
 
@@ -173,6 +174,16 @@ impl Output {
         // Nothing here is left half done by a panic of `HostCalls::log`.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An error as the reason of a trap: what, and where if a field says that.
+fn last_words(message: &str, fields: &[Field]) -> String {
+    let mut words = cut(message, LOG_LINE).into_owned();
+    if let Some((_, place)) = fields.iter().find(|(name, _)| name == "at") {
+        words.push_str(", at ");
+        words.push_str(&cut(place, limits::NAME));
+    }
+    words
 }
 
 /// Puts a panic message together as Rust's standard library prints it: a line that says where, and

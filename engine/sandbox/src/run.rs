@@ -13,22 +13,20 @@ use std::{
 
 use tidemill_core::{
     event::Event,
-    host::{HostCalls, LogLevel},
-    limits,
+    host::HostCalls,
     outcome::{Outcome, Reply, Usage},
 };
 use tokio::sync::SemaphorePermit;
 use wasmtime::{
-    Store, Trap, WasmBacktrace,
+    Store, UpdateDeadline,
     component::{ComponentExportIndex, InstancePre},
 };
-use wasmtime_wasi::I32Exit;
 
 use crate::{
     bind::handler::{self, Answer, Arguments},
     engine::Shared,
-    output::{Output, cut},
     state::State,
+    verdict,
 };
 
 /// What an attempt may use.
@@ -110,7 +108,7 @@ impl Function {
         let _slots = self.slots().await;
         let _running = self.0.shared.ticker.hold();
         let limits = self.0.limits;
-        let state = State::new(host.clone(), limits, self.0.config.clone());
+        let state = State::new(host, limits, self.0.config.clone());
         let output = state.output.clone();
         let mut store = self.store(state);
 
@@ -125,46 +123,15 @@ impl Function {
                 poll
             });
             // The timer is only set once the guest has to wait or has used up its first tick.
-            tokio::time::timeout(limits.timeout, timed).await
-        };
-        let wall = started.elapsed();
-        output.finish();
-
-        let limiter = &store.data().limiter;
-        let too_much = |limit| (Outcome::TooMuchOutput { limit }, None);
-        let (outcome, reply) = match ended {
-            _ if output.exceeded() => too_much(limits.output),
-            Err(_) => (
-                Outcome::Timeout {
-                    limit: limits.timeout,
-                },
-                None,
-            ),
-            Ok(Err(error)) if copied_too_much(&error) => too_much(limits.output),
-            Ok(Err(_)) if limiter.denied() => (
-                Outcome::OutOfMemory {
-                    limit: limits.memory,
-                },
-                None,
-            ),
-            Ok(Err(error)) => (broke(&error, &output, &*host), None),
-            Ok(Ok((Err(failure),))) => (failure.into(), None),
-            Ok(Ok((Ok(None),))) => (Outcome::Ok, None),
-            Ok(Ok((Ok(Some(reply)),))) => {
-                if reply.size() as u64 > limits.payload {
-                    too_much(limits.payload)
-                } else if output.spend(reply.size()).is_err() {
-                    too_much(limits.output)
-                } else {
-                    (Outcome::Ok, Some(reply.into()))
-                }
-            }
+            tokio::time::timeout(limits.timeout, timed).await.ok()
         };
         let usage = Usage {
-            wall_us: micros(wall),
+            wall_us: micros(started.elapsed()),
             busy_us: micros(busy),
             memory: store.data().limiter.largest(),
         };
+        output.finish();
+        let (outcome, reply) = verdict::of(ended, store.data());
         Finished {
             outcome,
             reply,
@@ -180,9 +147,16 @@ impl Function {
     fn store(&self, state: State) -> Store<State> {
         let mut store = Store::new(&self.0.shared.engine, state);
         store.limiter(|state| &mut state.limiter);
-        // At every tick the task yields, so that no guest keeps its neighbours from running.
+        // At every tick the task goes behind all others, and behind the runtime's own look at timers
+        // and sockets, so that no guest keeps its neighbours from running. (A plain wake-up would put it
+        // before that look, which then comes once in 61 ticks.)
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        store.epoch_deadline_callback(|_| {
+            Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ))
+        });
         // What one call may copy to the host before its size can be counted.
         store.set_hostcall_fuel(fuel(self.0.limits.output));
         store
@@ -199,7 +173,7 @@ impl Function {
             .instance
             .instantiate_async(&mut *store)
             .await
-            .map_err(|error| error.context(NotStarted))?;
+            .map_err(|error| error.context(verdict::NotStarted))?;
         let handle = instance.get_typed_func::<Arguments, Answer>(&mut *store, self.0.handle)?;
         handle
             .call_async(store, (handler::Event::new(event, delivery),))
@@ -211,51 +185,6 @@ impl Function {
 fn fuel(output: u64) -> usize {
     const ROOM: u64 = 1 << 20;
     usize::try_from(output.saturating_add(ROOM)).unwrap_or(usize::MAX)
-}
-
-/// Whether a guest was stopped while it copied more to the host than [`fuel`] allows.
-fn copied_too_much(error: &wasmtime::Error) -> bool {
-    // wasmtime keeps the type of this error to itself; a test holds it to these words.
-    error
-        .root_cause()
-        .to_string()
-        .contains("fuel allocated for hostcalls has been exhausted")
-}
-
-/// Says that an error came from making the instance.
-#[derive(Debug, thiserror::Error)]
-#[error("the instance did not start")]
-struct NotStarted;
-
-/// The outcome of a guest that broke, and a line in its log that says where.
-fn broke(error: &wasmtime::Error, output: &Output, host: &dyn HostCalls) -> Outcome {
-    let what = match (
-        error.downcast_ref::<Trap>(),
-        error.downcast_ref::<I32Exit>(),
-    ) {
-        (Some(Trap::StackOverflow), _) => "stack overflow: it calls itself too deep".to_owned(),
-        (Some(trap), _) => trap.to_string(),
-        (None, Some(I32Exit(status))) => format!("it exited with status {status}"),
-        (None, None) if error.is::<NotStarted>() => {
-            return Outcome::Unavailable {
-                reason: error.root_cause().to_string(),
-            };
-        }
-        (None, None) => error.root_cause().to_string(),
-    };
-    let reason = match output.last_words() {
-        Some(words) => format!("{words} ({what})"),
-        None => what,
-    };
-    let reason = cut(&reason, limits::REASON).into_owned();
-    let backtrace = error.downcast_ref::<WasmBacktrace>();
-    let fields = backtrace.map(|backtrace| ("backtrace".to_owned(), backtrace.to_string()));
-    host.log(
-        LogLevel::Error,
-        &format!("the handler broke: {reason}"),
-        &fields.into_iter().collect::<Vec<_>>(),
-    );
-    Outcome::Trap { reason }
 }
 
 fn micros(duration: Duration) -> u64 {

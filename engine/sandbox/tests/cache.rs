@@ -88,11 +88,19 @@ async fn a_file_cut_short_recompiles() {
 #[tokio::test]
 async fn other_engines_files_are_swept_and_strangers_are_left() {
     let cache = tempfile::tempdir().unwrap();
-    for name in ["aa-0123456789abcdef.cwasm", "bb.77.0.tmp", "notes.txt"] {
+    let digest = "ab".repeat(32);
+    let ours = [
+        format!("{digest}-0123456789abcdef.cwasm"),
+        format!("{digest}.77.0.tmp"),
+    ];
+    let strangers = ["notes.tmp", "notes.txt", "old.cwasm"];
+    for name in ours.iter().map(String::as_str).chain(strangers) {
         fs::write(cache.path().join(name), "x").unwrap();
     }
     open(cache.path());
-    assert_eq!(files(cache.path()), [cache.path().join("notes.txt")]);
+    let mut left = files(cache.path());
+    left.sort();
+    assert_eq!(left, strangers.map(|name| cache.path().join(name)));
 }
 
 #[tokio::test]

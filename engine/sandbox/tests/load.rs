@@ -43,15 +43,15 @@ fn nothing() {
 
 #[test]
 fn no_webassembly() {
-    assert_snapshot!(refusal(b"<!DOCTYPE html><html>"), @"the component of function `resize` is not WebAssembly: it starts with `<!DOCTYPE html><`; deploy the .wasm file that `tidemill build` or your compiler made");
+    assert_snapshot!(refusal(b"<!DOCTYPE html><html>"), @"the component of function `resize` is not WebAssembly: it starts with `<!DOCTYPE html><`; deploy the .wasm file that your compiler made");
     assert_snapshot!(refusal(b"(component)"), @"the component of function `resize` is not WebAssembly: it starts with `(component)`; it looks like the text format; `wasm-tools parse IN.wat -o OUT.wasm` makes the binary");
     assert_snapshot!(refusal(b"\x7fELF\x02\x01\x01\0"), @"the component of function `resize` is not WebAssembly: it starts with the bytes [7f, 45, 4c, 46, 02, 01, 01, 00]; it is a program for this machine (or an already compiled component); deploy the .wasm file");
-    assert_snapshot!(refusal(b"\x89PNG\r\n\x1a\n"), @"the component of function `resize` is not WebAssembly: it starts with the bytes [89, 50, 4e, 47, 0d, 0a, 1a, 0a]; deploy the .wasm file that `tidemill build` or your compiler made");
+    assert_snapshot!(refusal(b"\x89PNG\r\n\x1a\n"), @"the component of function `resize` is not WebAssembly: it starts with the bytes [89, 50, 4e, 47, 0d, 0a, 1a, 0a]; deploy the .wasm file that your compiler made");
 }
 
 #[test]
 fn a_core_module() {
-    assert_snapshot!(refusal_of("(module)"), @"the component of function `resize` is a core WebAssembly module, not a component; build it with `tidemill build` or with `cargo build --target wasm32-wasip2`, or make a component of the module: `wasm-tools component new MODULE.wasm -o COMPONENT.wasm`");
+    assert_snapshot!(refusal_of("(module)"), @"the component of function `resize` is a core WebAssembly module, not a component; build it with `cargo build --target wasm32-wasip2`, or make a component of the module: `wasm-tools component new MODULE.wasm -o COMPONENT.wasm`");
 }
 
 #[test]

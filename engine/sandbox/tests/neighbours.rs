@@ -36,11 +36,15 @@ async fn a_thousand_sleepers_share_one_thread() {
 
 #[tokio::test]
 async fn attempts_beyond_the_instances_wait_for_one() {
-    let rig = rig_with(2);
-    let function = rig.load(&sleeper(20));
+    let rig = rig_with(6);
+    // An instance of the second takes three memories of the pool.
+    let functions = [
+        rig.load(&sleeper(20)),
+        rig.load(&sleeper_with(20, "(memory 1) (memory 1)")),
+    ];
     let mut attempts = JoinSet::new();
-    for _ in 0..10 {
-        let function = function.clone();
+    for n in 0..40 {
+        let function = functions[n % 2].clone();
         attempts.spawn(async move { run(&function, &event("any", "")).await.0.outcome });
     }
     assert!(
@@ -55,7 +59,40 @@ async fn attempts_beyond_the_instances_wait_for_one() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_healthy_event_is_not_kept_waiting_by_an_infinite_loop() {
     let rig = rig();
-    let limit = Duration::from_secs(2);
+    let forever = Limits {
+        timeout: Duration::from_secs(600),
+        ..limits()
+    };
+    let looping = rig.load_with(&component(LOOP), forever);
+    let healthy = rig.load(&component(OK));
+    let looping = tokio::spawn(async move { run(&looping, &event("any", "")).await });
+    // The loop has the only thread first.
+    let healthy = tokio::spawn(async move {
+        for _ in 0..20 {
+            assert_eq!(
+                run(&healthy, &event("any", "")).await.0.outcome,
+                Outcome::Ok
+            );
+            tokio::task::yield_now().await;
+        }
+    });
+    let started = Instant::now();
+    healthy.await.unwrap();
+    // A tick of 10 ms each, and not the 61 after which a busy runtime looks around.
+    assert!(
+        started.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(!looping.is_finished(), "the loop ended first");
+    looping.abort();
+    assert!(looping.await.unwrap_err().is_cancelled());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn timeouts_are_punctual_where_loops_keep_the_thread_busy() {
+    let rig = rig();
+    let limit = Duration::from_millis(50);
     let looping = rig.load_with(
         &component(LOOP),
         Limits {
@@ -63,16 +100,16 @@ async fn a_healthy_event_is_not_kept_waiting_by_an_infinite_loop() {
             ..limits()
         },
     );
-    let healthy = rig.load(&component(OK));
-    let looping = tokio::spawn(async move { run(&looping, &event("any", "")).await.0.outcome });
-    // The loop has the only thread first.
-    tokio::task::yield_now().await;
-    for _ in 0..20 {
-        let (finished, _) = run(&healthy, &event("any", "")).await;
-        assert_eq!(finished.outcome, Outcome::Ok);
-        assert!(!looping.is_finished(), "the loop ended first");
+    let mut attempts = JoinSet::new();
+    for _ in 0..3 {
+        let looping = looping.clone();
+        attempts.spawn(async move { run(&looping, &event("any", "")).await.0 });
     }
-    assert_eq!(looping.await.unwrap(), Outcome::Timeout { limit });
+    for finished in attempts.join_all().await {
+        assert_eq!(finished.outcome, Outcome::Timeout { limit });
+        // A runtime that is never idle looks at its timers once in 61 polls: that would be 600 ms.
+        assert!(finished.usage.wall_us < 400_000, "{:?}", finished.usage);
+    }
 }
 
 #[tokio::test]

@@ -41,24 +41,24 @@ pub struct Admin {
 
 /// The admin address cannot be taken.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on engine.admin = \"{address}\": {source}; {hint}")]
+#[error("cannot listen on engine.admin = \"{address}\": {cause}; {hint}")]
 pub struct BindError {
     address: SocketAddr,
-    source: std::io::Error,
+    cause: std::io::Error,
     hint: &'static str,
 }
 
 /// Takes the address.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| {
-        let hint = match source.kind() {
+    TcpListener::bind(address).await.map_err(|cause| {
+        let hint = match cause.kind() {
             std::io::ErrorKind::AddrInUse => {
                 "another process has it: stop that one (`ss -ltnp` shows it), or choose another port"
             }
             std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
             _ => "choose an address of this machine",
         };
-        BindError { address, source, hint }
+        BindError { address, cause, hint }
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidemill_core::identity::DeliveryId;
+use tidemill_core::{delivery::Cause, identity::DeliveryId};
 use tidemill_journal::{SqliteJournal, SqliteOptions};
 use tokio::runtime::Runtime;
 
@@ -287,6 +287,17 @@ fn print_line(line: &DeadLetterView) {
     );
 }
 
+fn given_up(line: &DeadLetterView) -> String {
+    let why = match line.cause {
+        Cause::Rejected => "rejected",
+        Cause::Attempts => "given up",
+        Cause::Age => "grown too old",
+        Cause::Loop => "part of a loop, given up",
+    };
+    let s = if line.attempts == 1 { "" } else { "s" };
+    format!("{why} after {} attempt{s}", line.attempts)
+}
+
 fn show(detail: &DeadLetterDetail, json: bool) -> Result<(), Failure> {
     if json {
         println!("{}", serde_json::to_string_pretty(detail)?);
@@ -295,7 +306,7 @@ fn show(detail: &DeadLetterDetail, json: bool) -> Result<(), Failure> {
     let (line, event) = (&detail.line, &detail.event);
     println!("dead letter  {}", line.id);
     println!("trigger      {}", line.trigger);
-    println!("given up     {} ({})", line.died, line.cause.as_str());
+    println!("given up     {} ({})", line.died, given_up(line));
     println!("reason       {}", line.reason);
     println!("accepted     {}", detail.accepted);
     println!("event        {} {}", event.kind, event.id);

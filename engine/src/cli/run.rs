@@ -13,7 +13,7 @@ use crate::{
     admin::{self, Admin},
     assemble::{self, Assembled, Selection},
     clock,
-    dispatcher::intake::EngineIntake,
+    dispatcher::{Dispatcher, intake::EngineIntake},
     logging::{self, LogFormat},
 };
 
@@ -97,21 +97,7 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
         data = %plan.engine.data.display(), admin = %address,
         triggers = plan.triggers.len(), functions = plan.functions.len(), "tidemill runs"
     );
-    let mut fatal = dispatcher.fatal();
-    let watching = {
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            let reason = fatal
-                .wait_for(Option::is_some)
-                .await
-                .ok()
-                .and_then(|reason| reason.clone());
-            if reason.is_some() {
-                stop.cancel();
-            }
-            reason
-        })
-    };
+    let watching = tokio::spawn(until_broken(dispatcher.clone(), stop.clone()));
     let drained = dispatcher.drive(plan.engine.drain).await;
     if tokio::time::timeout(CONNECTOR_STOP, running.wait())
         .await
@@ -125,12 +111,9 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
         .await
         .ok();
     signalled.abort();
-    let broken = match watching.is_finished() {
-        true => watching.await.ok().flatten(),
-        false => None,
-    };
+    watching.abort();
     journal.close();
-    if let Some(reason) = broken {
+    if let Some(reason) = dispatcher.broken() {
         return Err(Failure::Failed(
             anyhow!(reason).context("stopped, nothing acknowledged is lost"),
         ));
@@ -143,6 +126,12 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
         ),
     }
     Ok(())
+}
+
+/// Cancels `stop` if the engine cannot go on.
+async fn until_broken(dispatcher: Arc<Dispatcher>, stop: CancellationToken) {
+    dispatcher.until_broken().await;
+    stop.cancel();
 }
 
 /// Cancels `stop` at the first SIGTERM or SIGINT; the second one ends the process at once.

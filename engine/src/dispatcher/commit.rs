@@ -36,9 +36,9 @@ impl Dispatcher {
     /// Stops the engine if this error leaves the journal unusable.
     pub(super) fn watch(&self, error: &JournalError) {
         if let JournalError::Broken { .. } = error {
-            self.fatal.send_if_modified(|fatal| {
-                let first = fatal.is_none();
-                fatal.get_or_insert_with(|| error.to_string());
+            self.broken.send_if_modified(|reason| {
+                let first = reason.is_none();
+                reason.get_or_insert_with(|| error.to_string());
                 first
             });
         }

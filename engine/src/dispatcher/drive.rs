@@ -24,7 +24,7 @@ pub struct Drained {
 
 impl Dispatcher {
     /// Starts deliveries until told to stop, then waits for the running ones, at most `drain`.
-    pub async fn drive(self: Arc<Self>, drain: Duration) -> Drained {
+    pub async fn drive(self: &Arc<Self>, drain: Duration) -> Drained {
         let tasks = TaskTracker::new();
         let names: Vec<String> = {
             let mut names = vec![String::new(); self.queues.len()];

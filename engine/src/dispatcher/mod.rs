@@ -33,7 +33,7 @@ use tidemill_core::{
     time::Timestamp,
 };
 use tidemill_journal::{Accepted, Added, Journal, NewDelivery};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -113,7 +113,7 @@ pub struct Dispatcher {
     /// Ends running attempts when the drain has taken too long.
     kill: CancellationToken,
     /// Set once, with the reason, if the engine cannot go on.
-    fatal: tokio::sync::watch::Sender<Option<String>>,
+    broken: watch::Sender<Option<String>>,
 }
 
 /// The outbox of a trigger is a queue of its own, so that a slow destination never takes the place
@@ -166,7 +166,7 @@ impl Dispatcher {
             locks: KeyLocks::default(),
             stop: parts.stop,
             kill: CancellationToken::new(),
-            fatal: tokio::sync::watch::Sender::new(None),
+            broken: watch::Sender::new(None),
         })
     }
 
@@ -180,9 +180,15 @@ impl Dispatcher {
         self.queues.keys().map(String::as_str).collect()
     }
 
-    /// Becomes the reason if the engine cannot go on.
-    pub fn fatal(&self) -> tokio::sync::watch::Receiver<Option<String>> {
-        self.fatal.subscribe()
+    /// Why the engine cannot go on, if so.
+    pub fn broken(&self) -> Option<String> {
+        self.broken.borrow().clone()
+    }
+
+    /// Waits until the engine cannot go on.
+    pub async fn until_broken(&self) {
+        // The sender lives as long as this dispatcher.
+        _ = self.broken.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Whether the journal is at its limit: the intake takes nothing until it is back at 90 %.

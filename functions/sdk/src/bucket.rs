@@ -1,5 +1,5 @@
-//! Objects in the buckets that the function was granted (`allow.read`, `allow.write`). Writes and deletes are done after the handler
-//! has answered ok, at least once; reads of the same attempt see them at once.
+//! Objects in the buckets that the function was granted (`allow.read`, `allow.write`). Writes and deletes are done
+//! after the handler has answered ok, at least once; reads of the same attempt see them at once.
 
 use std::{fmt, ops::Range};
 

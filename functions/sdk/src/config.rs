@@ -1,4 +1,5 @@
-//! The function's `env` and `secrets` from the configuration. Only these: no environment variable of the engine is seen.
+//! The function's `env` and `secrets` from the configuration. Only these: no environment variable of the engine is
+//! seen.
 
 use std::fmt;
 

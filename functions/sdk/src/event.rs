@@ -146,8 +146,8 @@ impl ObjectEvent<'_> {
     ///
     /// # Errors
     ///
-    /// [`Changed`](crate::bucket::Error::Changed) if the object is no longer the one that the event tells of, and all others of
-    /// [`Bucket::read`].
+    /// [`Changed`](crate::bucket::Error::Changed) if the object is no longer the one that the event tells of, and all
+    /// others of [`Bucket::read`].
     pub fn read(&self) -> Result<Vec<u8>, crate::bucket::Error> {
         self.bucket().read(self.key)
     }

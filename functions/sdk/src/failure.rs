@@ -7,9 +7,10 @@ use crate::{bindings::tidemill::function::types, bucket, config, emit, kv};
 
 /// Why a handler could not do its work. All its effects in the journal are thrown away.
 ///
-/// Errors of this crate become a failure by `?`: what may be better next time is retried (a store that failed, a grant
-/// that is missing and may be given), what the same event would meet again is rejected (JSON of the wrong shape, an object that
-/// has changed since). For any other error the handler says which: `decode(bytes).map_err(Failure::reject)?`.
+/// Errors of this crate become a failure by `?`: what may be better next time is retried (a store that failed, a
+/// grant that is missing and may be given), what the same event would meet again is rejected (JSON of the wrong
+/// shape, an object that has changed since). For any other error the handler says which:
+/// `decode(bytes).map_err(Failure::reject)?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// Try again, by the retry policy of the trigger.

@@ -1,6 +1,6 @@
-//! The key-value stores that the function was granted (`allow.store`). Writes take effect, all at once, when the handler has
-//! answered ok; if a key that was read has been written by another delivery meanwhile, the engine runs the handler again,
-//! so that plain reading and writing is safe.
+//! The key-value stores that the function was granted (`allow.store`). Writes take effect, all at once, when the
+//! handler has answered ok; if a key that was read has been written by another delivery meanwhile, the engine runs
+//! the handler again, so that plain reading and writing is safe.
 
 use std::fmt;
 

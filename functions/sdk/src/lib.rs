@@ -1,4 +1,4 @@
-//! Write [Tidemill](https://github.com/tidemill/tidemill) handlers in Rust.
+//! Write Tidemill handlers in Rust.
 //!
 //! A handler is a function from an [`Event`] to a reply or a [`Failure`], named by [`handler!`]:
 //!
@@ -69,8 +69,8 @@ pub use reply::{IntoReply, Reply};
 /// ```
 ///
 /// `arena` is the heap, in bytes, that every instance has from its start; 1 MiB if not given. Within it a handler
-/// never asks the engine for memory, which is what makes a fresh instance for each event cheap. Beyond it the heap grows,
-/// up to the `memory` of the function; pages that are not touched cost nothing.
+/// never asks the engine for memory, which is what makes a fresh instance for each event cheap. Beyond it the heap
+/// grows, up to the `memory` of the function; pages that are not touched cost nothing.
 #[macro_export]
 macro_rules! handler {
     ($handler:path) => {

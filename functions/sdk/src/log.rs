@@ -11,6 +11,7 @@ use std::fmt::Display;
 
 pub use crate::bindings::tidemill::function::log::Level;
 use crate::bindings::tidemill::function::log::log;
+#[doc(inline)]
 pub use crate::{
     __debug as debug, __error as error, __info as info, __trace as trace, __warn as warn,
 };

@@ -113,6 +113,14 @@ impl World {
             .await;
     }
 
+    /// Waits until everything that stands still by now has done so for long enough: a linked file
+    /// makes no close, so that it has to stand still as well.
+    async fn stillness(&self, name: &str) {
+        fs::write(self.outside(name), "x").unwrap();
+        fs::hard_link(self.outside(name), self.path(name)).unwrap();
+        self.expect(&[&format!("created {name}")]).await;
+    }
+
     /// The ledger and the folder agree.
     async fn agree(&self) {
         let bucket = self.bucket();
@@ -127,6 +135,17 @@ impl Running {
         let reached = self.health.reached(wanted);
         let reached = tokio::time::timeout(PATIENCE, reached).await;
         reached.unwrap_or_else(|_| panic!("still {:?}", self.health.status()));
+    }
+
+    /// Waits until so many files were reported.
+    async fn refused(&self, count: u64) {
+        let reported = async {
+            while self.health.status().refused < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let reported = tokio::time::timeout(PATIENCE, reported).await;
+        reported.unwrap_or_else(|_| panic!("reported {:?}", self.health.status()));
     }
 
     async fn stop(self) {

@@ -123,17 +123,14 @@ async fn a_slow_writer_makes_one_event() {
     let running = world.start().await;
     let mut file = fs::File::create(world.path("slow")).unwrap();
     // An empty file, then a half one, each for longer than stillness takes.
-    for n in 0..2 {
-        let marker = format!("marker {n}");
-        world.write(&marker, "");
-        world.expect(&[&format!("created {marker}")]).await;
-        tokio::time::sleep(QUICK.still * 3).await;
-        file.write_all(b"half").unwrap();
+    for round in ["1", "2", "3"] {
+        world.stillness(round).await;
+        file.write_all(b"part").unwrap();
     }
-    world.expect(&[]).await;
+    world.stillness("4").await;
     drop(file);
     world.expect(&["created slow"]).await;
-    assert_eq!(world.ledger.with(|l| l.entries["slow"].size), 8);
+    assert_eq!(world.ledger.with(|l| l.entries["slow"].size), 12);
     running.stop().await;
 }
 

@@ -109,10 +109,7 @@ async fn the_watcher_reports_bad_names_too() {
     world.write(&long, "");
     world.drain().await;
     world.expect(&["created ~last"]).await;
-    // One by one, as they are looked at.
-    while running.health.status().refused < 3 {
-        tokio::task::yield_now().await;
-    }
+    running.refused(3).await;
     running.stop().await;
 }
 
@@ -159,9 +156,7 @@ async fn symlinks_stay_inside_and_loops_end() {
     fs::write(world.outside("new secret"), "secret").unwrap();
     world.drain().await;
     world.expect(&["created ~last"]).await;
-    while running.health.status().refused < 5 {
-        tokio::task::yield_now().await;
-    }
+    running.refused(5).await;
     running.stop().await;
 }
 

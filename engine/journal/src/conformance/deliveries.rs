@@ -13,7 +13,10 @@ pub async fn accept_and_done(mut store: Store) {
     let pending = store.pending("t").await;
     assert_eq!(pending.len(), 1);
     let found = &pending[0];
-    assert_eq!((found.seq, found.id, found.due), (seq, id("t", "a"), Timestamp(10)));
+    assert_eq!(
+        (found.seq, found.id, found.due),
+        (seq, id("t", "a"), Timestamp(10))
+    );
     assert_eq!(found.size, event("a").size());
     let triggers = store.journal().pending_triggers().await.unwrap();
     assert_eq!(triggers, [("t".to_owned(), 1)]);
@@ -40,7 +43,10 @@ pub async fn every_field_comes_back(mut store: Store) {
         lane: Some("lane".into()),
         key: Some("key".into()),
         history: vec![attempt(1), attempt(2)],
-        redrive: Some(Redrive { of: id("x", "y"), original: true }),
+        redrive: Some(Redrive {
+            of: id("x", "y"),
+            original: true,
+        }),
         ..new("rich", "a")
     };
     let bare = Event {
@@ -52,11 +58,19 @@ pub async fn every_field_comes_back(mut store: Store) {
         ..event("b")
     };
     let mut unit = accepted("a", vec![rich]);
-    unit.accept.push(Accepted { event: bare.clone(), deliveries: vec![new("bare", "b")] });
+    unit.accept.push(Accepted {
+        event: bare.clone(),
+        deliveries: vec![new("bare", "b")],
+    });
     let added = store.add(unit).await;
     store.reopen();
 
-    let found = store.journal().delivery(added[0].seq).await.unwrap().unwrap();
+    let found = store
+        .journal()
+        .delivery(added[0].seq)
+        .await
+        .unwrap()
+        .unwrap();
     let expected = Delivery {
         seq: added[0].seq,
         id: id("rich", "a"),
@@ -65,19 +79,33 @@ pub async fn every_field_comes_back(mut store: Store) {
         attempts: 2,
         accepted: Timestamp(-5),
         due: Timestamp(77),
-        redrive: Some(Redrive { of: id("x", "y"), original: true }),
+        redrive: Some(Redrive {
+            of: id("x", "y"),
+            original: true,
+        }),
         event: event("a"),
     };
     assert_eq!(found, expected);
-    let found = store.journal().delivery(added[1].seq).await.unwrap().unwrap();
-    assert_eq!((found.event, found.work, found.redrive), (bare, Work::Handle, None));
+    let found = store
+        .journal()
+        .delivery(added[1].seq)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (found.event, found.work, found.redrive),
+        (bare, Work::Handle, None)
+    );
 }
 
 pub async fn pending_is_ordered_and_paged(store: Store) {
     let dues = [30, 10, 20, 10, 30, 10, i64::MAX, i64::MIN, 10];
     for (n, due) in dues.into_iter().enumerate() {
         let id = n.to_string();
-        let one = NewDelivery { due: Timestamp(due), ..new("t", &id) };
+        let one = NewDelivery {
+            due: Timestamp(due),
+            ..new("t", &id)
+        };
         store.add(accepted(&id, vec![one, new("other", &id)])).await;
     }
     let all = store.pending("t").await;
@@ -101,16 +129,43 @@ pub async fn pending_is_ordered_and_paged(store: Store) {
 
 pub async fn a_retry_moves_and_keeps_history(mut store: Store) {
     let (first, second) = (store.accept("a").await, store.accept("b").await);
-    let retry = Settle::Retry { delivery: first, due: Timestamp(99), record: attempt(1) };
+    let retry = Settle::Retry {
+        delivery: first,
+        due: Timestamp(99),
+        record: attempt(1),
+    };
     store.add(settling(retry)).await;
     store.reopen();
-    let order: Vec<_> = store.pending("t").await.iter().map(|p| (p.seq, p.due)).collect();
+    let order: Vec<_> = store
+        .pending("t")
+        .await
+        .iter()
+        .map(|p| (p.seq, p.due))
+        .collect();
     assert_eq!(order, [(second, Timestamp(10)), (first, Timestamp(99))]);
-    assert_eq!(store.journal().delivery(first).await.unwrap().unwrap().attempts, 1);
+    assert_eq!(
+        store
+            .journal()
+            .delivery(first)
+            .await
+            .unwrap()
+            .unwrap()
+            .attempts,
+        1
+    );
 
-    let dead = Settle::Dead { delivery: first, cause: Cause::Age, record: attempt(2) };
+    let dead = Settle::Dead {
+        delivery: first,
+        cause: Cause::Age,
+        record: attempt(2),
+    };
     store.add(settling(dead)).await;
-    let letter = store.journal().dead_letter(id("t", "a")).await.unwrap().unwrap();
+    let letter = store
+        .journal()
+        .dead_letter(id("t", "a"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(letter.history, [attempt(1), attempt(2)]);
     assert_eq!(letter.delivery.attempts, 2);
 }
@@ -118,7 +173,11 @@ pub async fn a_retry_moves_and_keeps_history(mut store: Store) {
 pub async fn duplicates_are_refused(store: Store) {
     let seq = store.accept("pending").await;
     assert_eq!(store.one(accepting("pending")).await, Duplicate);
-    let dead = Settle::Dead { delivery: seq, cause: Cause::Rejected, record: attempt(1) };
+    let dead = Settle::Dead {
+        delivery: seq,
+        cause: Cause::Rejected,
+        record: attempt(1),
+    };
     store.add(settling(dead)).await;
     assert_eq!(store.one(accepting("pending")).await, Duplicate, "dead");
 
@@ -127,8 +186,15 @@ pub async fn duplicates_are_refused(store: Store) {
     let seq = store.accept("again").await;
     store.add(done(seq)).await;
     let seq = store.accept("again").await;
-    let replaced = Unit { settle: Some(Settle::Done { delivery: seq }), ..accepting("again") };
-    assert_ne!(store.add(replaced).await[0].seq, seq, "the unit itself made room");
+    let replaced = Unit {
+        settle: Some(Settle::Done { delivery: seq }),
+        ..accepting("again")
+    };
+    assert_ne!(
+        store.add(replaced).await[0].seq,
+        seq,
+        "the unit itself made room"
+    );
 }
 
 pub async fn settling_needs_the_right_state(store: Store) {
@@ -136,9 +202,20 @@ pub async fn settling_needs_the_right_state(store: Store) {
         let record = attempt(1);
         [
             Settle::Done { delivery },
-            Settle::Retry { delivery, due: Timestamp(1), record: record.clone() },
-            Settle::Dead { delivery, cause: Cause::Attempts, record },
-            Settle::Redrive { delivery, new: new("t", "redriven") },
+            Settle::Retry {
+                delivery,
+                due: Timestamp(1),
+                record: record.clone(),
+            },
+            Settle::Dead {
+                delivery,
+                cause: Cause::Attempts,
+                record,
+            },
+            Settle::Redrive {
+                delivery,
+                new: new("t", "redriven"),
+            },
             Settle::Purge { delivery },
         ]
     };
@@ -149,7 +226,11 @@ pub async fn settling_needs_the_right_state(store: Store) {
     for settle in all(seq).into_iter().skip(3) {
         assert_eq!(store.one(settling(settle)).await, Gone, "pending");
     }
-    let dead = Settle::Dead { delivery: seq, cause: Cause::Rejected, record: attempt(1) };
+    let dead = Settle::Dead {
+        delivery: seq,
+        cause: Cause::Rejected,
+        record: attempt(1),
+    };
     store.add(settling(dead)).await;
     for settle in all(seq).into_iter().take(3) {
         assert_eq!(store.one(settling(settle)).await, Gone, "dead");
@@ -171,15 +252,23 @@ pub async fn places_are_never_used_twice(mut store: Store) {
 
 pub async fn units_are_independent(mut store: Store) {
     let seq = store.accept("a").await;
-    let results =
-        store.commit(vec![accepting("b"), accepting("a"), done(999), done(seq), accepting("c")]);
+    let results = store.commit(vec![
+        accepting("b"),
+        accepting("a"),
+        done(999),
+        done(seq),
+        accepting("c"),
+    ]);
     let results = results.await;
     assert!(committed(&results[0]) && committed(&results[3]) && committed(&results[4]));
     assert_eq!(results[1..3], [Duplicate, Gone]);
     store.reopen();
     assert_eq!(store.pending_ids("t").await, [id("t", "b"), id("t", "c")]);
     assert_eq!(store.commit(Vec::new()).await, []);
-    assert_eq!(store.one(Unit::default()).await, Committed { added: Vec::new() });
+    assert_eq!(
+        store.one(Unit::default()).await,
+        Committed { added: Vec::new() }
+    );
 }
 
 pub async fn units_of_a_commit_see_each_other(store: Store) {
@@ -187,7 +276,9 @@ pub async fn units_of_a_commit_see_each_other(store: Store) {
     assert!(committed(&results[0]));
     assert_eq!(results[1], Duplicate);
     let seq = store.pending("t").await[0].seq;
-    let results = store.commit(vec![done(seq), done(seq), accepting("a")]).await;
+    let results = store
+        .commit(vec![done(seq), done(seq), accepting("a")])
+        .await;
     assert!(committed(&results[0]) && committed(&results[2]));
     assert_eq!(results[1], Gone);
 }
@@ -200,7 +291,11 @@ pub async fn a_refused_unit_leaves_nothing(mut store: Store) {
     for (refused, expected) in state::refused() {
         let full = Unit {
             settle: Some(Settle::Done { delivery: seq }),
-            writes: vec![KvWrite { store: "s".into(), key: "new".into(), value: Some("v".into()) }],
+            writes: vec![KvWrite {
+                store: "s".into(),
+                key: "new".into(),
+                value: Some("v".into()),
+            }],
             accept: accepting("new").accept,
             ..refused
         };
@@ -228,44 +323,116 @@ pub async fn bodies_are_shared(mut store: Store) {
 }
 
 fn follow(after: Seq, id: &str) -> Unit {
-    let new = NewDelivery { only_if_last: Some(after), ..new("after", id) };
-    Unit { settle: Some(Settle::Done { delivery: after }), ..accepted(id, vec![new]) }
+    let new = NewDelivery {
+        only_if_last: Some(after),
+        ..new("after", id)
+    };
+    Unit {
+        settle: Some(Settle::Done { delivery: after }),
+        ..accepted(id, vec![new])
+    }
 }
 
 pub async fn only_if_last_waits_for_all(mut store: Store) {
     let single = store.accept("single").await;
-    assert_eq!(store.add(follow(single, "1")).await.len(), 1, "the only one");
+    assert_eq!(
+        store.add(follow(single, "1")).await.len(),
+        1,
+        "the only one"
+    );
 
-    let added = store.add(accepted("a", vec![new("t", "a"), new("u", "a"), new("v", "a")])).await;
-    assert_eq!(store.add(follow(added[0].seq, "2")).await, [], "two are pending");
-    let dead = Settle::Dead { delivery: added[1].seq, cause: Cause::Age, record: attempt(1) };
+    let added = store
+        .add(accepted(
+            "a",
+            vec![new("t", "a"), new("u", "a"), new("v", "a")],
+        ))
+        .await;
+    assert_eq!(
+        store.add(follow(added[0].seq, "2")).await,
+        [],
+        "two are pending"
+    );
+    let dead = Settle::Dead {
+        delivery: added[1].seq,
+        cause: Cause::Age,
+        record: attempt(1),
+    };
     store.add(settling(dead)).await;
     store.reopen();
-    assert_eq!(store.add(follow(added[2].seq, "3")).await, [], "one is dead");
+    assert_eq!(
+        store.add(follow(added[2].seq, "3")).await,
+        [],
+        "one is dead"
+    );
 
-    let redrive = Settle::Redrive { delivery: added[1].seq, new: new("u", "redriven") };
+    let redrive = Settle::Redrive {
+        delivery: added[1].seq,
+        new: new("u", "redriven"),
+    };
     let redriven = store.add(settling(redrive)).await[0].seq;
     store.reopen();
     let mut unit = follow(redriven, "4");
     unit.accept[0].deliveries.push(new("always", "4"));
     assert_eq!(store.add(unit).await.len(), 2, "the dead one was made good");
 
-    let added = store.add(accepted("b", vec![new("t", "b"), new("u", "b")])).await;
-    let results = store.commit(vec![follow(added[0].seq, "5"), follow(added[1].seq, "6")]).await;
-    assert_eq!(results[0], Committed { added: Vec::new() }, "in one commit: not the first");
-    assert!(matches!(&results[1], Committed { added } if added.len() == 1), "but the last");
+    let added = store
+        .add(accepted("b", vec![new("t", "b"), new("u", "b")]))
+        .await;
+    let results = store
+        .commit(vec![follow(added[0].seq, "5"), follow(added[1].seq, "6")])
+        .await;
+    assert_eq!(
+        results[0],
+        Committed { added: Vec::new() },
+        "in one commit: not the first"
+    );
+    assert!(
+        matches!(&results[1], Committed { added } if added.len() == 1),
+        "but the last"
+    );
 }
 
 pub async fn only_if_last_wants_done(store: Store) {
-    let follow_after = |settle, after| Unit { settle: Some(settle), ..follow(after, "f") };
+    let follow_after = |settle, after| Unit {
+        settle: Some(settle),
+        ..follow(after, "f")
+    };
     let seq = store.accept("a").await;
     let other = store.accept("b").await;
-    assert_eq!(store.add(follow_after(Settle::Done { delivery: other }, seq)).await, [], "other");
-    let retry = Settle::Retry { delivery: seq, due: Timestamp(1), record: attempt(1) };
+    assert_eq!(
+        store
+            .add(follow_after(Settle::Done { delivery: other }, seq))
+            .await,
+        [],
+        "other"
+    );
+    let retry = Settle::Retry {
+        delivery: seq,
+        due: Timestamp(1),
+        record: attempt(1),
+    };
     assert_eq!(store.add(follow_after(retry, seq)).await, []);
-    let dead = Settle::Dead { delivery: seq, cause: Cause::Age, record: attempt(2) };
+    let dead = Settle::Dead {
+        delivery: seq,
+        cause: Cause::Age,
+        record: attempt(2),
+    };
     assert_eq!(store.add(follow_after(dead, seq)).await, []);
-    assert_eq!(store.add(follow_after(Settle::Purge { delivery: seq }, seq)).await, []);
-    assert_eq!(store.add(Unit { settle: None, ..follow(seq, "f") }).await, [], "nothing settled");
+    assert_eq!(
+        store
+            .add(follow_after(Settle::Purge { delivery: seq }, seq))
+            .await,
+        []
+    );
+    assert_eq!(
+        store
+            .add(Unit {
+                settle: None,
+                ..follow(seq, "f")
+            })
+            .await,
+        [],
+        "nothing settled"
+    );
     assert_eq!(store.pending("after").await, []);
 }

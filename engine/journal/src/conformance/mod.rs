@@ -1,10 +1,11 @@
 //! What every store must do, written against the trait alone. [`conformance!`] makes a test of each
 //! case for one store; [`model`] compares long random histories with a store in memory.
 
-pub mod deliveries;
 pub mod dead;
+pub mod deliveries;
 pub mod memory;
 pub mod model;
+pub mod progress;
 pub mod state;
 
 use std::time::Duration;
@@ -17,7 +18,9 @@ use tidemill_core::{
     time::Timestamp,
 };
 
-use crate::{Accepted, Added, Journal, JournalError, NewDelivery, Pending, Settle, Unit, UnitResult};
+use crate::{
+    Accepted, Added, Journal, JournalError, NewDelivery, Pending, Settle, Unit, UnitResult,
+};
 
 /// A place where a store lives on while it is closed.
 pub trait Place {
@@ -36,7 +39,10 @@ pub struct Store {
 impl Store {
     pub fn new(place: impl Place + 'static) -> Store {
         let journal = Some(place.open());
-        Store { place: Box::new(place), journal }
+        Store {
+            place: Box::new(place),
+            journal,
+        }
     }
 
     /// Closes and opens it: what follows sees only what is durable.
@@ -80,7 +86,11 @@ impl Store {
     }
 
     pub async fn pending_ids(&self, trigger: &str) -> Vec<DeliveryId> {
-        self.pending(trigger).await.into_iter().map(|pending| pending.id).collect()
+        self.pending(trigger)
+            .await
+            .into_iter()
+            .map(|pending| pending.id)
+            .collect()
     }
 }
 
@@ -94,7 +104,10 @@ pub fn event(id: &str) -> Event {
         datacontenttype: Some("application/json".into()),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         hops: 3,
-        headers: vec![("x-a".into(), "1".into()), ("x-b".into(), "\"\u{20ac}\"".into())],
+        headers: vec![
+            ("x-a".into(), "1".into()),
+            ("x-b".into(), "\"\u{20ac}\"".into()),
+        ],
         data: id.as_bytes().to_vec().into(),
     }
 }
@@ -121,7 +134,13 @@ pub fn new(trigger: &str, event: &str) -> NewDelivery {
 }
 
 pub fn accepted(id: &str, deliveries: Vec<NewDelivery>) -> Unit {
-    Unit { accept: vec![Accepted { event: event(id), deliveries }], ..Unit::default() }
+    Unit {
+        accept: vec![Accepted {
+            event: event(id),
+            deliveries,
+        }],
+        ..Unit::default()
+    }
 }
 
 pub fn accepting(id: &str) -> Unit {
@@ -129,7 +148,10 @@ pub fn accepting(id: &str) -> Unit {
 }
 
 pub fn settling(settle: Settle) -> Unit {
-    Unit { settle: Some(settle), ..Unit::default() }
+    Unit {
+        settle: Some(settle),
+        ..Unit::default()
+    }
 }
 
 pub fn done(delivery: Seq) -> Unit {
@@ -143,7 +165,7 @@ pub fn attempt(n: u32) -> AttemptRecord {
         ended: Timestamp(i64::from(n) * 100 + 50),
         outcome: OutcomeName::TooMuchOutput,
         reason: format!("reason {n}"),
-        digest: (n % 2 == 0).then(|| "sha256:0".to_owned()),
+        digest: n.is_multiple_of(2).then(|| "sha256:0".to_owned()),
     }
 }
 
@@ -183,12 +205,12 @@ macro_rules! conformance {
             state::keys_are_paged
             state::ledgers_move_from_where_they_stand
             state::hops_are_kept_until_noticed
-            state::cursors_move_from_where_they_stand
-            state::offsets_complete_out_of_order
-            state::offsets_are_completed_once
-            state::idempotency_keys_expire
-            state::event_ids_expire_by_running_time
-            state::event_ids_of_deliveries_under_way
+            progress::cursors_move_from_where_they_stand
+            progress::offsets_complete_out_of_order
+            progress::offsets_are_completed_once
+            progress::idempotency_keys_expire
+            progress::event_ids_expire_by_running_time
+            progress::event_ids_of_deliveries_under_way
             state::usage_adds_up
             state::counts
         }

@@ -1,76 +1,62 @@
-//! Cases of what is not a delivery: keys, ledgers, cursors, offsets, identities, usage.
+//! Cases of values, ledgers, written objects, usage and counts.
 
 use bytes::Bytes;
 use tidemill_core::{
     delivery::Cause,
     ledger::{LedgerEntry, LedgerMove},
-    outcome::{Reply, Usage},
+    outcome::Usage,
 };
 
-use super::*;
-use crate::{
-    CursorMove, EventId, KeyDone, KvRead, KvWrite, OffsetsMove, UnitResult::*, UsageEntry,
-    WrittenObject,
+use super::{
+    progress::{DAY, cursor, key, keys, offsets, remember},
+    *,
 };
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
+use crate::{KvRead, KvWrite, UnitResult::*, UsageEntry, WrittenObject};
 
 fn read(key: &str, version: i64) -> KvRead {
-    KvRead { store: "s".into(), key: key.into(), version }
+    KvRead {
+        store: "s".into(),
+        key: key.into(),
+        version,
+    }
 }
 
 fn write(key: &str, value: Option<&str>) -> KvWrite {
     let value = value.map(|value| Bytes::from(value.to_owned()));
-    KvWrite { store: "s".into(), key: key.into(), value }
+    KvWrite {
+        store: "s".into(),
+        key: key.into(),
+        value,
+    }
 }
 
 fn writes(writes: Vec<KvWrite>) -> Unit {
-    Unit { writes, ..Unit::default() }
+    Unit {
+        writes,
+        ..Unit::default()
+    }
 }
 
 fn entry(key: &str, etag: Option<&str>) -> LedgerEntry {
     let etag = etag.map(str::to_owned);
-    LedgerEntry { key: key.into(), etag, size: 5, modified: Timestamp(6), deletes: 7 }
-}
-
-fn ledger(from: Option<LedgerEntry>, to: LedgerEntry) -> Unit {
-    Unit { ledger: vec![LedgerMove { bucket: "b".into(), from, to }], ..Unit::default() }
-}
-
-fn key(key: &str, completed: i64, expires: i64) -> KeyDone {
-    KeyDone {
-        trigger: "t".into(),
+    LedgerEntry {
         key: key.into(),
-        delivery: id("t", "x"),
-        completed: Timestamp(completed),
-        expires: Timestamp(expires),
-        fingerprint: None,
-        reply: None,
+        etag,
+        size: 5,
+        modified: Timestamp(6),
+        deletes: 7,
     }
 }
 
-fn keys(keys: Vec<KeyDone>) -> Unit {
-    Unit { keys, ..Unit::default() }
-}
-
-fn remember(event: &str, window: Duration) -> Unit {
-    Unit { event_ids: vec![EventId { delivery: id("t", event), window }], ..Unit::default() }
-}
-
-fn cursor(from: Option<i64>, to: i64) -> Unit {
-    let (from, to) = (from.map(Timestamp), Timestamp(to));
-    Unit { cursors: vec![CursorMove { schedule: "c".into(), from, to }], ..Unit::default() }
-}
-
-fn offsets(watermark: i64, completed: &[i64]) -> Unit {
-    let step = OffsetsMove {
-        trigger: "t".into(),
-        group: "g".into(),
-        partition: "p/0".into(),
-        watermark,
-        completed: completed.to_vec(),
-    };
-    Unit { offsets: vec![step], ..Unit::default() }
+fn ledger(from: Option<LedgerEntry>, to: LedgerEntry) -> Unit {
+    Unit {
+        ledger: vec![LedgerMove {
+            bucket: "b".into(),
+            from,
+            to,
+        }],
+        ..Unit::default()
+    }
 }
 
 /// Something of every kind, for [`refused`].
@@ -88,9 +74,18 @@ pub fn taken() -> Unit {
 
 /// After [`taken`], units that are refused, each for another part of theirs.
 pub fn refused() -> Vec<(Unit, UnitResult)> {
-    let conflict = Conflict { store: "s".into(), key: "k".into() };
+    let conflict = Conflict {
+        store: "s".into(),
+        key: "k".into(),
+    };
     vec![
-        (Unit { reads: vec![read("k", 0)], ..Unit::default() }, conflict),
+        (
+            Unit {
+                reads: vec![read("k", 0)],
+                ..Unit::default()
+            },
+            conflict,
+        ),
         (ledger(None, entry("k", Some("2"))), Duplicate),
         (remember("known", DAY), Duplicate),
         (keys(vec![key("k", 99, 200)]), Duplicate),
@@ -101,17 +96,30 @@ pub fn refused() -> Vec<(Unit, UnitResult)> {
 
 pub async fn values_and_versions(mut store: Store) {
     let large = "x".repeat(100_000);
-    let set = vec![write("a", Some("1")), write("b", Some("")), write("c", Some(&large))];
+    let set = vec![
+        write("a", Some("1")),
+        write("b", Some("")),
+        write("c", Some(&large)),
+    ];
     store.add(writes(set)).await;
     store.reopen();
     let get = async |key: &str| store.journal().kv_get("s", key).await.unwrap();
     let a = get("a").await.unwrap();
-    assert_eq!((&a.value[..], &get("b").await.unwrap().value[..]), (&b"1"[..], &b""[..]));
+    assert_eq!(
+        (&a.value[..], &get("b").await.unwrap().value[..]),
+        (&b"1"[..], &b""[..])
+    );
     assert_eq!(get("c").await.unwrap().value, large);
     assert!(a.version > 0);
     assert_eq!(store.journal().kv_get("other", "a").await.unwrap(), None);
 
-    store.add(writes(vec![write("a", Some("2")), write("a", Some("3")), write("b", None)])).await;
+    store
+        .add(writes(vec![
+            write("a", Some("2")),
+            write("a", Some("3")),
+            write("b", None),
+        ]))
+        .await;
     store.add(writes(vec![write("never", None)])).await;
     let last = get("a").await.unwrap();
     assert_eq!(&last.value[..], b"3", "the last write counts");
@@ -121,20 +129,39 @@ pub async fn values_and_versions(mut store: Store) {
 
 pub async fn reads_are_validated(store: Store) {
     store.add(writes(vec![write("a", Some("1"))])).await;
-    let version = store.journal().kv_get("s", "a").await.unwrap().unwrap().version;
+    let version = store
+        .journal()
+        .kv_get("s", "a")
+        .await
+        .unwrap()
+        .unwrap()
+        .version;
     let increment = |version| Unit {
         reads: vec![read("absent", 0), read("a", version)],
         writes: vec![write("a", Some("2"))],
         ..Unit::default()
     };
-    let results = store.commit(vec![increment(version), increment(version)]).await;
+    let results = store
+        .commit(vec![increment(version), increment(version)])
+        .await;
     assert!(committed(&results[0]), "its own write is no conflict");
-    assert_eq!(results[1], Conflict { store: "s".into(), key: "a".into() });
+    assert_eq!(
+        results[1],
+        Conflict {
+            store: "s".into(),
+            key: "a".into()
+        }
+    );
     store.add(writes(vec![write("a", None)])).await;
     assert_eq!(store.one(increment(version)).await, results[1], "deleted");
     store.add(increment(0)).await;
-    store.add(writes(vec![write("absent", Some("now here"))])).await;
-    let absent = Conflict { store: "s".into(), key: "absent".into() };
+    store
+        .add(writes(vec![write("absent", Some("now here"))]))
+        .await;
+    let absent = Conflict {
+        store: "s".into(),
+        key: "absent".into(),
+    };
     assert_eq!(store.one(increment(0)).await, absent);
 }
 
@@ -144,7 +171,13 @@ pub async fn a_version_never_returns(mut store: Store) {
     for _ in 0..4 {
         for key in ["a", "b"] {
             store.add(writes(vec![write(key, Some("same"))])).await;
-            let version = store.journal().kv_get("s", key).await.unwrap().unwrap().version;
+            let version = store
+                .journal()
+                .kv_get("s", key)
+                .await
+                .unwrap()
+                .unwrap()
+                .version;
             assert!(seen.insert(version));
             store.add(writes(vec![write(key, None)])).await;
         }
@@ -154,12 +187,27 @@ pub async fn a_version_never_returns(mut store: Store) {
 
 pub async fn keys_are_paged(store: Store) {
     let names = ["", "a", "aa", "b", "\u{e9}", "\u{20ac}"];
-    store.add(writes(names.iter().rev().map(|key| write(key, Some("v"))).collect())).await;
+    store
+        .add(writes(
+            names
+                .iter()
+                .rev()
+                .map(|key| write(key, Some("v")))
+                .collect(),
+        ))
+        .await;
     let all = store.journal().kv_keys("s", None, 100).await.unwrap();
     assert_eq!(all, names);
-    let page = store.journal().kv_keys("s", Some("a".into()), 2).await.unwrap();
+    let page = store
+        .journal()
+        .kv_keys("s", Some("a".into()), 2)
+        .await
+        .unwrap();
     assert_eq!(page, ["aa", "b"]);
-    assert_eq!(store.journal().kv_keys("other", None, 100).await.unwrap(), [""; 0]);
+    assert_eq!(
+        store.journal().kv_keys("other", None, 100).await.unwrap(),
+        [""; 0]
+    );
 }
 
 pub async fn ledgers_move_from_where_they_stand(mut store: Store) {
@@ -167,15 +215,24 @@ pub async fn ledgers_move_from_where_they_stand(mut store: Store) {
     store.add(ledger(None, one.clone())).await;
     store.reopen();
     assert_eq!(store.one(ledger(None, two.clone())).await, Duplicate);
-    let other = LedgerEntry { size: 999, ..one.clone() };
+    let other = LedgerEntry {
+        size: 999,
+        ..one.clone()
+    };
     assert_eq!(store.one(ledger(Some(other), two.clone())).await, Duplicate);
     store.add(ledger(Some(one.clone()), two.clone())).await;
     assert_eq!(store.one(ledger(Some(one), two.clone())).await, Duplicate);
-    assert_eq!(store.one(ledger(Some(entry("x", None)), entry("x", None))).await, Duplicate);
+    assert_eq!(
+        store
+            .one(ledger(Some(entry("x", None)), entry("x", None)))
+            .await,
+        Duplicate
+    );
 
     let gone = entry("gone", None);
     let mut unit = ledger(None, entry("gone", Some("1")));
-    unit.ledger.extend(ledger(Some(entry("gone", Some("1"))), gone.clone()).ledger);
+    unit.ledger
+        .extend(ledger(Some(entry("gone", Some("1"))), gone.clone()).ledger);
     store.add(unit).await;
     store.add(ledger(None, entry("z", Some("1")))).await;
     store.add(ledger(None, entry("", Some("1")))).await;
@@ -185,144 +242,67 @@ pub async fn ledgers_move_from_where_they_stand(mut store: Store) {
     found.sort_by(|a, b| a.key.cmp(&b.key));
     assert_eq!(found, [gone, two.clone()]);
     let page = async |after: Option<&str>, limit| -> Answer<Vec<LedgerEntry>> {
-        store.journal().ledger_page("b", after.map(str::to_owned), limit).await
+        store
+            .journal()
+            .ledger_page("b", after.map(str::to_owned), limit)
+            .await
     };
     let all = [entry("", Some("1")), two, entry("z", Some("1"))];
     assert_eq!(page(None, 10).await.unwrap(), all, "what exists, by key");
     assert_eq!(page(Some(""), 1).await.unwrap(), all[1..2]);
     assert_eq!(page(Some("k"), 10).await.unwrap(), all[2..]);
-    assert_eq!(store.journal().ledger_page("other", None, 10).await.unwrap(), []);
+    assert_eq!(
+        store
+            .journal()
+            .ledger_page("other", None, 10)
+            .await
+            .unwrap(),
+        []
+    );
 }
 
 pub async fn hops_are_kept_until_noticed(mut store: Store) {
     let wrote = |etag: &str, hops| {
         let (bucket, key) = ("b".to_owned(), "k".to_owned());
-        let written = vec![WrittenObject { bucket, key, etag: etag.to_owned(), hops }];
-        Unit { written, ..Unit::default() }
+        let written = vec![WrittenObject {
+            bucket,
+            key,
+            etag: etag.to_owned(),
+            hops,
+        }];
+        Unit {
+            written,
+            ..Unit::default()
+        }
     };
     store.add(wrote("1", 4)).await;
     store.reopen();
-    let hops = async |store: &Store, etag: &str| store.journal().hops("b", "k", etag).await.unwrap();
-    assert_eq!((hops(&store, "1").await, hops(&store, "2").await), (Some(4), None));
+    let hops =
+        async |store: &Store, etag: &str| store.journal().hops("b", "k", etag).await.unwrap();
+    assert_eq!(
+        (hops(&store, "1").await, hops(&store, "2").await),
+        (Some(4), None)
+    );
 
     store.add(ledger(None, entry("k", Some("0")))).await;
-    assert_eq!(hops(&store, "1").await, Some(4), "an older version was noticed");
-    store.add(ledger(Some(entry("k", Some("0"))), entry("k", Some("1")))).await;
+    assert_eq!(
+        hops(&store, "1").await,
+        Some(4),
+        "an older version was noticed"
+    );
+    store
+        .add(ledger(Some(entry("k", Some("0"))), entry("k", Some("1"))))
+        .await;
     assert_eq!(hops(&store, "1").await, None, "it was noticed");
     store.add(wrote("1", 4)).await;
     assert_eq!(hops(&store, "1").await, None, "it had been noticed before");
     store.add(wrote("2", 5)).await;
     store.add(wrote("3", 6)).await;
-    assert_eq!((hops(&store, "2").await, hops(&store, "3").await), (None, Some(6)), "the last");
-}
-
-pub async fn cursors_move_from_where_they_stand(mut store: Store) {
-    assert_eq!(store.journal().cursor("c").await.unwrap(), None);
-    assert_eq!(store.one(cursor(Some(0), 1)).await, Duplicate);
-    store.add(cursor(None, 5)).await;
-    store.reopen();
-    assert_eq!(store.journal().cursor("c").await.unwrap(), Some(Timestamp(5)));
-    let results = store.commit(vec![cursor(Some(5), 9), cursor(Some(5), 9)]).await;
-    assert!(committed(&results[0]));
-    assert_eq!(results[1], Duplicate);
-    let mut twice = cursor(Some(9), 10);
-    twice.cursors.extend(cursor(Some(10), 11).cursors);
-    store.add(twice).await;
-    assert_eq!(store.journal().cursor("c").await.unwrap(), Some(Timestamp(11)));
-}
-
-pub async fn offsets_complete_out_of_order(mut store: Store) {
-    let get = async |store: &Store| store.journal().offsets("t", "g", "p/0").await.unwrap();
-    assert_eq!(get(&store).await, None);
-    store.add(offsets(3, &[5])).await;
-    store.add(offsets(3, &[9, 7])).await;
-    store.reopen();
-    assert_eq!(get(&store).await, Some((3, vec![5, 7, 9])));
-    store.add(offsets(6, &[3])).await;
-    assert_eq!(get(&store).await, Some((6, vec![7, 9])), "what is below is forgotten");
-    store.add(offsets(4, &[8])).await;
-    assert_eq!(get(&store).await, Some((6, vec![7, 8, 9])), "the watermark never goes back");
-    store.add(offsets(20, &[])).await;
-    assert_eq!(get(&store).await, Some((20, Vec::new())));
-    assert_eq!(store.journal().offsets("t", "other", "p/0").await.unwrap(), None);
-}
-
-pub async fn offsets_are_completed_once(store: Store) {
-    store.add(offsets(3, &[5])).await;
-    assert_eq!(store.one(offsets(3, &[5])).await, Duplicate, "above the watermark");
-    assert_eq!(store.one(offsets(3, &[6, 2])).await, Duplicate, "below it");
-    assert_eq!(store.one(offsets(3, &[6, 6])).await, Duplicate, "twice in a step");
-    assert_eq!(store.one(offsets(3, &[])).await, Duplicate, "no step");
-    let mut twice = offsets(3, &[6]);
-    twice.offsets.extend(offsets(3, &[6]).offsets);
-    assert_eq!(store.one(twice).await, Duplicate, "twice in a unit");
-    store.add(offsets(6, &[])).await;
-    store.add(offsets(7, &[6])).await;
-    assert_eq!(store.one(offsets(7, &[6])).await, Duplicate);
-}
-
-pub async fn idempotency_keys_expire(mut store: Store) {
-    let reply = Reply {
-        status: Some(201),
-        headers: vec![("a".into(), "b".into())],
-        body: Bytes::from_static(b"\0body"),
-    };
-    let full = KeyDone { fingerprint: Some([9; 32]), reply: Some(reply), ..key("k", 50, 100) };
-    let empty = KeyDone { reply: Some(Reply::default()), ..key("empty", 50, 100) };
-    store.add(keys(vec![full.clone(), empty.clone(), key("none", 50, 100)])).await;
-    store.reopen();
-    let get = async |store: &Store, key: &str, now| {
-        store.journal().key_done("t", key, Timestamp(now)).await.unwrap()
-    };
-    assert_eq!(get(&store, "k", 99).await, Some(full));
-    assert_eq!(get(&store, "empty", 99).await, Some(empty));
-    assert_eq!(get(&store, "none", 99).await, Some(key("none", 50, 100)));
-    assert_eq!(get(&store, "k", 100).await, None);
-    assert_eq!(store.journal().key_done("u", "k", Timestamp(99)).await.unwrap(), None);
-
-    assert_eq!(store.one(keys(vec![key("k", 99, 300)])).await, Duplicate);
-    assert_eq!(store.one(keys(vec![key("n", 99, 300), key("n", 99, 300)])).await, Duplicate);
-    store.add(keys(vec![key("k", 100, 300)])).await;
-    assert_eq!(get(&store, "k", 200).await, Some(key("k", 100, 300)), "used anew");
-}
-
-pub async fn event_ids_expire_by_running_time(mut store: Store) {
-    store.add(remember("a", DAY)).await;
-    store.run(DAY / 2);
-    assert_eq!(store.one(remember("a", DAY)).await, Duplicate);
-    assert_eq!(store.one(accepting("a")).await, Duplicate);
-    store.reopen();
-    assert_eq!(store.one(accepting("a")).await, Duplicate, "half a day has run");
-    store.run(DAY / 2);
-    let seq = store.accept("a").await;
-    store.add(Unit { event_ids: remember("a", DAY).event_ids, ..done(seq) }).await;
-    assert_eq!(store.one(accepting("a")).await, Duplicate, "remembered anew");
-    for n in 0..300 {
-        store.add(remember(&format!("b{n}"), DAY)).await;
-    }
-    store.run(DAY);
-    for _ in 0..10 {
-        store.add(Unit::default()).await;
-    }
-    store.accept("b0").await;
-    store.accept("b299").await;
-}
-
-pub async fn event_ids_of_deliveries_under_way(store: Store) {
-    let seq = store.accept("a").await;
-    assert_eq!(store.one(remember("a", DAY)).await, Duplicate, "pending, and not of this unit");
-    let unit = Unit { event_ids: remember("b", DAY).event_ids, ..accepting("b") };
-    let b = store.add(unit).await[0].seq;
-    store.add(done(b)).await;
-    assert_eq!(store.one(accepting("b")).await, Duplicate, "remembered since its acceptance");
-    let dead = Settle::Dead { delivery: seq, cause: Cause::Rejected, record: attempt(1) };
-    store.add(Unit { event_ids: remember("a", DAY).event_ids, ..settling(dead) }).await;
-    let purged = Unit { event_ids: remember("c", DAY).event_ids, ..settling(Settle::Purge { delivery: seq }) };
-    store.add(purged).await;
-    assert_eq!(store.one(accepting("a")).await, Duplicate, "remembered since its death");
-    let mut twice = remember("d", DAY);
-    twice.event_ids.extend(remember("d", DAY).event_ids);
-    assert_eq!(store.one(twice).await, Duplicate);
+    assert_eq!(
+        (hops(&store, "2").await, hops(&store, "3").await),
+        (None, Some(6)),
+        "the last"
+    );
 }
 
 pub async fn usage_adds_up(mut store: Store) {
@@ -330,24 +310,52 @@ pub async fn usage_adds_up(mut store: Store) {
         function: "f".into(),
         day,
         invocations: n,
-        used: Usage { wall_us: 10 * n, busy_us: 20 * n, memory: 30 * n },
+        used: Usage {
+            wall_us: 10 * n,
+            busy_us: 20 * n,
+            memory: 30 * n,
+        },
     };
     for (day, n) in [(2, 1), (1, 2), (2, 3)] {
-        store.add(Unit { usage: Some(entry(day, n)), ..Unit::default() }).await;
+        store
+            .add(Unit {
+                usage: Some(entry(day, n)),
+                ..Unit::default()
+            })
+            .await;
     }
     store.reopen();
-    assert_eq!(store.journal().usage("f").await.unwrap(), [entry(1, 2), entry(2, 4)]);
+    assert_eq!(
+        store.journal().usage("f").await.unwrap(),
+        [entry(1, 2), entry(2, 4)]
+    );
     assert_eq!(store.journal().usage("g").await.unwrap(), []);
 }
 
 pub async fn counts(mut store: Store) {
     let empty = store.journal().stats().await.unwrap();
     assert_eq!((empty.pending, empty.dead), (0, 0));
-    let large = Event { data: vec![7; 1 << 20].into(), ..event("large") };
-    let accept = vec![Accepted { event: large, deliveries: vec![new("t", "large")] }];
-    let seq = store.add(Unit { accept, ..Unit::default() }).await[0].seq;
+    let large = Event {
+        data: vec![7; 1 << 20].into(),
+        ..event("large")
+    };
+    let accept = vec![Accepted {
+        event: large,
+        deliveries: vec![new("t", "large")],
+    }];
+    let seq = store
+        .add(Unit {
+            accept,
+            ..Unit::default()
+        })
+        .await[0]
+        .seq;
     store.accept("a").await;
-    let dead = Settle::Dead { delivery: seq, cause: Cause::Age, record: attempt(1) };
+    let dead = Settle::Dead {
+        delivery: seq,
+        cause: Cause::Age,
+        record: attempt(1),
+    };
     store.add(settling(dead)).await;
     let full = store.journal().stats().await.unwrap();
     assert_eq!((full.pending, full.dead), (1, 1));
@@ -356,7 +364,10 @@ pub async fn counts(mut store: Store) {
 
     store.add(settling(Settle::Purge { delivery: seq })).await;
     store.reopen();
-    assert!(store.journal().bytes() < full.bytes, "what is free does not count");
+    assert!(
+        store.journal().bytes() < full.bytes,
+        "what is free does not count"
+    );
     let stats = store.journal().stats().await.unwrap();
     assert_eq!((stats.pending, stats.dead), (1, 0));
 }

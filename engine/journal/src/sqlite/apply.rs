@@ -37,14 +37,24 @@ impl<'c> Applier<'c> {
     pub fn new(conn: &'c Connection) -> Result<Self> {
         let sql = Statements::new(conn)?;
         conn.query_row("SELECT seq, version, running FROM meta", [], |row| {
-            Ok(Applier { sql, seq: row.get(0)?, version: row.get(1)?, ran_before: row.get(2)? })
+            Ok(Applier {
+                sql,
+                seq: row.get(0)?,
+                version: row.get(1)?,
+                ran_before: row.get(2)?,
+            })
         })
     }
 
     /// Applies a unit, or leaves everything as it is. `ran` milliseconds have passed since the start.
     pub fn apply(&mut self, unit: &Unit, ran: i64) -> Result<UnitResult> {
         let running = self.ran_before + ran;
-        match (Checker { sql: &mut self.sql, running }).check(unit)? {
+        match (Checker {
+            sql: &mut self.sql,
+            running,
+        })
+        .check(unit)?
+        {
             Checked::Refused(result) => Ok(result),
             Checked::Fine(settled) => self.write(unit, settled, running),
         }
@@ -53,7 +63,9 @@ impl<'c> Applier<'c> {
     /// The last steps of a transaction of so many units: the counters, and some of what expired.
     pub fn finish(&mut self, units: &[&Unit], ran: i64) -> Result<()> {
         let running = self.ran_before + ran;
-        self.sql.save_meta.execute([self.seq, self.version, running])?;
+        self.sql
+            .save_meta
+            .execute([self.seq, self.version, running])?;
         let limit = (units.len() * 2 + SWEPT) as i64;
         self.sql.sweep_event_ids.execute([running, limit])?;
         // The units bring the time that keys are measured by.
@@ -64,12 +76,7 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        unit: &Unit,
-        settled: Option<Settled>,
-        running: i64,
-    ) -> Result<UnitResult> {
+    fn write(&mut self, unit: &Unit, settled: Option<Settled>, running: i64) -> Result<UnitResult> {
         let mut added = Vec::new();
         if let (Some(settle), Some(settled)) = (&unit.settle, settled) {
             added.extend(self.settle(settle, settled)?);
@@ -89,13 +96,17 @@ impl<'c> Applier<'c> {
         }
         for EventId { delivery, window } in &unit.event_ids {
             let expires = running.saturating_add(int(window.as_millis()));
-            self.sql.set_event_id.execute(params![delivery.0, expires])?;
+            self.sql
+                .set_event_id
+                .execute(params![delivery.0, expires])?;
         }
         for key in &unit.keys {
             self.complete_key(key)?;
         }
         for step in &unit.cursors {
-            self.sql.set_cursor.execute(params![step.schedule, step.to.0])?;
+            self.sql
+                .set_cursor
+                .execute(params![step.schedule, step.to.0])?;
         }
         for step in &unit.offsets {
             self.move_offsets(step)?;
@@ -107,7 +118,12 @@ impl<'c> Applier<'c> {
     }
 
     fn settle(&mut self, settle: &Settle, settled: Settled) -> Result<Option<Added>> {
-        let Settled { seq, event, attempts, .. } = settled;
+        let Settled {
+            seq,
+            event,
+            attempts,
+            ..
+        } = settled;
         match settle {
             Settle::Done { .. } => {
                 self.leave(settled)?;
@@ -128,7 +144,11 @@ impl<'c> Applier<'c> {
             }
             Settle::Redrive { new, .. } => {
                 self.leave(settled)?;
-                let body = Body { event, shared: settled.shared, size: settled.size };
+                let body = Body {
+                    event,
+                    shared: settled.shared,
+                    size: settled.size,
+                };
                 return Ok(Some(self.add(new, body)?));
             }
         }
@@ -150,7 +170,9 @@ impl<'c> Applier<'c> {
         if settled.shared {
             let left: i64 = self.sql.shared_state.query_row(event, |row| row.get(0))?;
             if left > 1 {
-                self.sql.update_shared.execute(params![settled.event, spoil])?;
+                self.sql
+                    .update_shared
+                    .execute(params![settled.event, spoil])?;
                 return Ok(());
             }
             self.sql.delete_shared.execute(event)?;
@@ -185,7 +207,11 @@ impl<'c> Applier<'c> {
             return Ok(());
         }
         let size = accepted.event.size() as i64;
-        let body = Body { event: self.seq + 1, shared: count > 1, size };
+        let body = Body {
+            event: self.seq + 1,
+            shared: count > 1,
+            size,
+        };
         self.insert_event(body.event, &accepted.event)?;
         if body.shared {
             self.sql.insert_shared.execute([body.event, count])?;
@@ -220,7 +246,10 @@ impl<'c> Applier<'c> {
             Work::Handle => None,
             Work::Outbox(action) => Some(json(action)),
         };
-        let died = new.dead.as_ref().map(|_| new.history.last().map_or(new.accepted, |a| a.ended));
+        let died = new
+            .dead
+            .as_ref()
+            .map(|_| new.history.last().map_or(new.accepted, |a| a.ended));
         self.sql.insert_delivery.execute(params![
             seq,
             body.event,
@@ -262,7 +291,14 @@ impl<'c> Applier<'c> {
 
     fn move_ledger(&mut self, step: &LedgerMove) -> Result<()> {
         let (bucket, to) = (&step.bucket, &step.to);
-        let row = params![bucket, to.key, to.etag, int(to.size), to.modified.0, to.deletes];
+        let row = params![
+            bucket,
+            to.key,
+            to.etag,
+            int(to.size),
+            to.modified.0,
+            to.deletes
+        ];
         self.sql.set_ledger.execute(row)?;
         if let Some(etag) = &to.etag {
             self.sql.delete_written.execute([bucket, &to.key, etag])?;
@@ -286,13 +322,25 @@ impl<'c> Applier<'c> {
     }
 
     fn move_offsets(&mut self, step: &OffsetsMove) -> Result<()> {
-        let OffsetsMove { trigger, group, partition, watermark, completed } = step;
-        self.sql.set_watermark.execute(params![trigger, group, partition, watermark])?;
+        let OffsetsMove {
+            trigger,
+            group,
+            partition,
+            watermark,
+            completed,
+        } = step;
+        self.sql
+            .set_watermark
+            .execute(params![trigger, group, partition, watermark])?;
         for offset in completed {
-            self.sql.set_offset.execute(params![trigger, group, partition, offset])?;
+            self.sql
+                .set_offset
+                .execute(params![trigger, group, partition, offset])?;
         }
         // The journal's watermark may be past the step's; what is below it is gone already.
-        self.sql.forget_offsets.execute(params![trigger, group, partition, watermark])?;
+        self.sql
+            .forget_offsets
+            .execute(params![trigger, group, partition, watermark])?;
         Ok(())
     }
 

@@ -117,7 +117,9 @@ impl Checker<'_, '_> {
             };
             Ok((settled, row.get::<_, bool>(4)?))
         });
-        let Some((mut settled, dead)) = found.optional()? else { return Ok(None) };
+        let Some((mut settled, dead)) = found.optional()? else {
+            return Ok(None);
+        };
         if dead != wants_dead {
             return Ok(None);
         }
@@ -133,7 +135,10 @@ impl Checker<'_, '_> {
     /// Whether the journal holds a delivery with this identity, or remembers it.
     fn known(&mut self, id: DeliveryId, leaving: Seq) -> Result<bool> {
         Ok(self.sql.delivery_known.exists(params![id.0, leaving])?
-            || self.sql.event_id_known.exists(params![id.0, self.running])?)
+            || self
+                .sql
+                .event_id_known
+                .exists(params![id.0, self.running])?)
     }
 
     fn rest_is_known(
@@ -151,9 +156,18 @@ impl Checker<'_, '_> {
             let own = settled.map_or(NO_DELIVERY, |settled| settled.seq);
             let mut here = redriven(unit).into_iter().chain(new.iter().copied());
             let accepted = here.any(|new| new.id == id.delivery);
-            if unit.event_ids[..n].iter().any(|earlier| earlier.delivery == id.delivery)
-                || self.sql.event_id_known.exists(params![id.delivery.0, self.running])?
-                || !accepted && self.sql.delivery_known.exists(params![id.delivery.0, own])?
+            if unit.event_ids[..n]
+                .iter()
+                .any(|earlier| earlier.delivery == id.delivery)
+                || self
+                    .sql
+                    .event_id_known
+                    .exists(params![id.delivery.0, self.running])?
+                || !accepted
+                    && self
+                        .sql
+                        .delivery_known
+                        .exists(params![id.delivery.0, own])?
             {
                 return Ok(true);
             }
@@ -218,9 +232,12 @@ impl Checker<'_, '_> {
     fn offsets_known(&mut self, earlier: &[OffsetsMove], step: &OffsetsMove) -> Result<bool> {
         let place = (&step.trigger, &step.group, &step.partition);
         let stored: Option<i64> = one(&mut self.sql.watermark, place)?;
-        let same =
-            |other: &&OffsetsMove| (&other.trigger, &other.group, &other.partition) == place;
-        let moved = earlier.iter().filter(same).map(|other| other.watermark).max();
+        let same = |other: &&OffsetsMove| (&other.trigger, &other.group, &other.partition) == place;
+        let moved = earlier
+            .iter()
+            .filter(same)
+            .map(|other| other.watermark)
+            .max();
         let watermark = stored.max(moved);
         if step.completed.is_empty() {
             return Ok(watermark.is_some_and(|stands| stands >= step.watermark));
@@ -228,8 +245,14 @@ impl Checker<'_, '_> {
         for (n, offset) in step.completed.iter().enumerate() {
             if watermark.is_some_and(|stands| *offset < stands)
                 || step.completed[..n].contains(offset)
-                || earlier.iter().filter(same).any(|other| other.completed.contains(offset))
-                || self.sql.offset_known.exists((place.0, place.1, place.2, offset))?
+                || earlier
+                    .iter()
+                    .filter(same)
+                    .any(|other| other.completed.contains(offset))
+                || self
+                    .sql
+                    .offset_known
+                    .exists((place.0, place.1, place.2, offset))?
             {
                 return Ok(true);
             }
@@ -268,4 +291,3 @@ fn one<T: rusqlite::types::FromSql>(
 ) -> Result<Option<T>> {
     statement.query_row(params, |row| row.get(0)).optional()
 }
-

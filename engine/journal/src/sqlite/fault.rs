@@ -63,7 +63,10 @@ fn meaning(error: ffi::Error, errno: i32) -> Meaning {
 /// Disk, quota and limit of the file's size: each goes away without a restart.
 fn no_space(errno: i32) -> bool {
     let kind = io::Error::from_raw_os_error(errno).kind();
-    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+    matches!(
+        kind,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    )
 }
 
 #[cfg(test)]
@@ -89,7 +92,11 @@ mod tests {
             (ffi::SQLITE_NOMEM, ENOSPC, Meaning::Failed),
         ];
         for (code, errno, expected) in cases {
-            assert_eq!(meaning(ffi::Error::new(code), errno), expected, "{code}, errno {errno}");
+            assert_eq!(
+                meaning(ffi::Error::new(code), errno),
+                expected,
+                "{code}, errno {errno}"
+            );
         }
     }
 }

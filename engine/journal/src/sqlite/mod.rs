@@ -32,8 +32,8 @@ use tidemill_core::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    DeadLetterFilter, DeadLetterLine, Journal, JournalError, KeyDone, Pending, Stats, Unit,
-    UnitResult, UsageEntry, Versioned,
+    DeadLetterFilter, DeadLetterLine, Journal, JournalError, KeyDone, Offsets, Pending, Stats,
+    Unit, UnitResult, UsageEntry, Versioned,
 };
 pub use open::OpenError;
 use reader::Readers;
@@ -53,7 +53,10 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        SqliteOptions { read_only: false, clock: writer::clock() }
+        SqliteOptions {
+            read_only: false,
+            clock: writer::clock(),
+        }
     }
 }
 
@@ -90,13 +93,22 @@ impl SqliteJournal {
                 drop(broken);
             };
             thread = Some(spawn("journal-writer", path, body)?);
-            let result = result.recv().unwrap_or(Err(rusqlite::Error::InvalidQuery));
-            result.map_err(|error| open::explain(path, &error))?;
+            result
+                .recv()
+                .map_err(|_| failed(path, "the writer did not start, which is a bug".to_owned()))?
+                .map_err(|error| open::explain(path, &error))?;
             queue = Some(sender);
         }
         let readers = Readers::open(path)?;
         let (queue, writer) = (Mutex::new(queue), Mutex::new(thread));
-        Ok(SqliteJournal { path: name, shared, readers, queue, writer, read_only: options.read_only })
+        Ok(SqliteJournal {
+            path: name,
+            shared,
+            readers,
+            queue,
+            writer,
+            read_only: options.read_only,
+        })
     }
 
     /// Takes no more commits, waits until those under way are answered, and closes the file. What
@@ -119,7 +131,11 @@ impl SqliteJournal {
 
     /// Why a commit was not answered.
     fn gone(&self) -> JournalError {
-        self.shared.broken.get().cloned().unwrap_or(JournalError::Closed)
+        self.shared
+            .broken
+            .get()
+            .cloned()
+            .unwrap_or(JournalError::Closed)
     }
 }
 
@@ -136,7 +152,10 @@ impl Drop for Mourner {
     fn drop(&mut self) {
         if thread::panicking() {
             let reason = "the writer panicked, which is a bug".to_owned();
-            _ = self.0.broken.set(JournalError::Broken { path: self.1.clone(), reason });
+            _ = self.0.broken.set(JournalError::Broken {
+                path: self.1.clone(),
+                reason,
+            });
         }
     }
 }
@@ -150,17 +169,27 @@ fn spawn(
     path: &Path,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, OpenError> {
-    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|error| {
-        let reason = format!("no thread for it: {error}");
-        OpenError::Failed { path: path.to_owned(), reason }
-    })
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| failed(path, format!("no thread for it: {error}")))
+}
+
+fn failed(path: &Path, reason: String) -> OpenError {
+    OpenError::Failed {
+        path: path.to_owned(),
+        reason,
+    }
 }
 
 /// About how many bytes a unit writes.
 fn weight(unit: &Unit) -> usize {
     let values = unit.writes.iter().filter_map(|write| write.value.as_ref());
     let replies = unit.keys.iter().filter_map(|key| key.reply.as_ref());
-    unit.accept.iter().map(|accepted| accepted.event.size()).sum::<usize>()
+    unit.accept
+        .iter()
+        .map(|accepted| accepted.event.size())
+        .sum::<usize>()
         + values.map(|value| value.len()).sum::<usize>()
         + replies.map(|reply| reply.body.len()).sum::<usize>()
 }
@@ -170,12 +199,21 @@ impl Journal for SqliteJournal {
         Box::pin(async move {
             if self.read_only {
                 let reason = "it was opened to read only".to_owned();
-                return Err(JournalError::Failed { path: self.path.clone(), reason });
+                return Err(JournalError::Failed {
+                    path: self.path.clone(),
+                    reason,
+                });
             }
-            let Some(queue) = lock(&self.queue).clone() else { return Err(JournalError::Closed) };
+            let Some(queue) = lock(&self.queue).clone() else {
+                return Err(JournalError::Closed);
+            };
             let bytes = units.iter().map(weight).sum();
             let (answer, answered) = oneshot::channel();
-            let job = Job { units, bytes, answer };
+            let job = Job {
+                units,
+                bytes,
+                answer,
+            };
             queue.send(job).await.map_err(|_| self.gone())?;
             drop(queue);
             answered.await.map_err(|_| self.gone())?
@@ -274,7 +312,7 @@ impl Journal for SqliteJournal {
         trigger: &str,
         group: &str,
         partition: &str,
-    ) -> BoxFuture<'_, Result<Option<(i64, Vec<i64>)>, JournalError>> {
+    ) -> BoxFuture<'_, Result<Option<Offsets>, JournalError>> {
         let place = [trigger.to_owned(), group.to_owned(), partition.to_owned()];
         self.read(move |conn| queries::offsets(conn, &place))
     }

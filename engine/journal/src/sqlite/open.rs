@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::fault;
 
@@ -127,11 +127,17 @@ pub enum OpenError {
 
 /// Opens the connection of the writer; makes the file, and the last folder on its path, if needed.
 pub fn writer(path: &Path) -> Result<Connection, OpenError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     if let Err(error) = fs::create_dir(folder)
         && error.kind() != std::io::ErrorKind::AlreadyExists
     {
-        return Err(OpenError::NotWritable { path: folder.into(), reason: error.to_string() });
+        return Err(OpenError::NotWritable {
+            path: folder.into(),
+            reason: error.to_string(),
+        });
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -145,7 +151,10 @@ pub fn writer(path: &Path) -> Result<Connection, OpenError> {
     if migrate(&mut conn, found, MIGRATIONS).map_err(wrong)? && found == 0 {
         // The new file's name must be as durable as what will be written into it.
         let sync = fs::File::open(folder).and_then(|folder| folder.sync_all());
-        sync.map_err(|error| OpenError::Failed { path: path.into(), reason: error.to_string() })?;
+        sync.map_err(|error| OpenError::Failed {
+            path: path.into(),
+            reason: error.to_string(),
+        })?;
     }
     Ok(conn)
 }
@@ -159,29 +168,52 @@ pub fn reader(path: &Path) -> Result<Connection, OpenError> {
     let wrong = |error| explain(path, &error);
     let conn = Connection::open_with_flags(path, flags).map_err(wrong)?;
     conn.busy_timeout(BUSY).map_err(wrong)?;
-    conn.pragma_update(None, "query_only", true).map_err(wrong)?;
-    conn.pragma_update(None, "temp_store", "memory").map_err(wrong)?;
+    conn.pragma_update(None, "query_only", true)
+        .map_err(wrong)?;
+    conn.pragma_update(None, "temp_store", "memory")
+        .map_err(wrong)?;
+    leave_files(&conn).map_err(wrong)?;
     conn.set_prepared_statement_cache_capacity(32);
     let (found, known) = (identify(&conn, path)?, MIGRATIONS.len() as i64);
     if found < known {
-        return Err(OpenError::Older { path: path.into(), found, known });
+        return Err(OpenError::Older {
+            path: path.into(),
+            found,
+            known,
+        });
     }
     Ok(conn)
+}
+
+/// When this connection is closed it does not carry the log over, even if it is the last one.
+pub fn leave_files(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map(drop)
 }
 
 /// The version of the journal, if it is ours or empty.
 fn identify(conn: &Connection, path: &Path) -> Result<i64, OpenError> {
     let wrong = |error| explain(path, &error);
-    let number = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(wrong);
+    let number = |sql: &str| {
+        conn.query_row(sql, [], |row| row.get::<_, i64>(0))
+            .map_err(wrong)
+    };
     let application = number("PRAGMA application_id")?;
     let version = number("PRAGMA user_version")?;
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     if application != i64::from(APPLICATION_ID) && (application, version, tables) != (0, 0, 0) {
-        return Err(OpenError::Foreign { path: path.into(), found: application as i32 });
+        return Err(OpenError::Foreign {
+            path: path.into(),
+            found: application as i32,
+        });
     }
     let known = MIGRATIONS.len() as i64;
     if version > known {
-        return Err(OpenError::Newer { path: path.into(), found: version, known });
+        return Err(OpenError::Newer {
+            path: path.into(),
+            found: version,
+            known,
+        });
     }
     Ok(version)
 }
@@ -197,7 +229,10 @@ fn check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
     if found == "ok" {
         return Ok(());
     }
-    Err(OpenError::Damaged { path: path.into(), reason: found })
+    Err(OpenError::Damaged {
+        path: path.into(),
+        reason: found,
+    })
 }
 
 /// Settings of the file, and of this connection.
@@ -249,7 +284,8 @@ mod tests {
     use super::*;
 
     fn version(conn: &Connection) -> i64 {
-        conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+        conn.query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap()
     }
 
     #[test]

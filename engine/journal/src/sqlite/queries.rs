@@ -3,8 +3,7 @@
 
 use bytes::Bytes;
 use rusqlite::{
-    CachedStatement, Connection, OptionalExtension, Result, Row,
-    params_from_iter,
+    CachedStatement, Connection, OptionalExtension, Result, Row, params_from_iter,
     types::{FromSql, FromSqlError, FromSqlResult, Type, ValueRef},
 };
 use serde::de::{DeserializeOwned, value::StrDeserializer};
@@ -17,7 +16,9 @@ use tidemill_core::{
     time::Timestamp,
 };
 
-use crate::{DeadLetterFilter, DeadLetterLine, KeyDone, Pending, Stats, UsageEntry, Versioned};
+use crate::{
+    DeadLetterFilter, DeadLetterLine, KeyDone, Offsets, Pending, Stats, UsageEntry, Versioned,
+};
 
 const DELIVERY: &str = "SELECT seq, d.id, trigger, work, attempts, accepted, due, redrive_of, \
     redrive_original, e.id, source, type, subject, time, datacontenttype, traceparent, hops, \
@@ -44,12 +45,18 @@ pub fn pending(
     // In two steps, because one condition over both columns would walk all deliveries of that time.
     let sql = format!("{COLUMNS} AND trigger = ?1 AND due = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4");
     let mut found = Vec::new();
-    for row in conn.prepare_cached(&sql)?.query_map((trigger, due.0, seq, int(limit)), read)? {
+    for row in conn
+        .prepare_cached(&sql)?
+        .query_map((trigger, due.0, seq, int(limit)), read)?
+    {
         found.push(row?);
     }
     let sql = format!("{COLUMNS} AND trigger = ?1 AND due > ?2 ORDER BY due, seq LIMIT ?3");
     let rest = int(limit - found.len());
-    for row in conn.prepare_cached(&sql)?.query_map((trigger, due.0, rest), read)? {
+    for row in conn
+        .prepare_cached(&sql)?
+        .query_map((trigger, due.0, rest), read)?
+    {
         found.push(row?);
     }
     Ok(found)
@@ -64,7 +71,9 @@ pub fn pending_triggers(conn: &Connection) -> Result<Vec<(String, u64)>> {
 
 pub fn delivery(conn: &Connection, seq: Seq) -> Result<Option<Delivery>> {
     let sql = format!("{DELIVERY} WHERE seq = ?1 AND died IS NULL");
-    conn.prepare_cached(&sql)?.query_row([seq], read_delivery).optional()
+    conn.prepare_cached(&sql)?
+        .query_row([seq], read_delivery)
+        .optional()
 }
 
 pub fn dead_letters(
@@ -94,7 +103,14 @@ pub fn dead_letters(
             died: row.get::<_, At>(8)?.0,
         })
     };
-    let filter = (after, &filter.trigger, &filter.reason, since, until, int(limit));
+    let filter = (
+        after,
+        &filter.trigger,
+        &filter.reason,
+        since,
+        until,
+        int(limit),
+    );
     conn.prepare_cached(sql)?.query_map(filter, read)?.collect()
 }
 
@@ -109,7 +125,10 @@ pub fn dead_letter(conn: &Connection, id: DeliveryId) -> Result<Option<DeadLette
             history: Vec::new(),
         })
     };
-    let mut found = conn.prepare_cached(&sql)?.query_row([id.0], read).optional()?;
+    let mut found = conn
+        .prepare_cached(&sql)?
+        .query_row([id.0], read)
+        .optional()?;
     if let Some(letter) = &mut found {
         letter.history = history(conn, letter.delivery.seq)?;
     }
@@ -134,8 +153,15 @@ fn history(conn: &Connection, seq: Seq) -> Result<Vec<AttemptRecord>> {
 
 pub fn kv_get(conn: &Connection, store: &str, key: &str) -> Result<Option<Versioned>> {
     let sql = "SELECT value, version FROM kv WHERE store = ?1 AND key = ?2";
-    let read = |row: &Row<'_>| Ok(Versioned { value: row.get::<_, Data>(0)?.0, version: row.get(1)? });
-    conn.prepare_cached(sql)?.query_row((store, key), read).optional()
+    let read = |row: &Row<'_>| {
+        Ok(Versioned {
+            value: row.get::<_, Data>(0)?.0,
+            version: row.get(1)?,
+        })
+    };
+    conn.prepare_cached(sql)?
+        .query_row((store, key), read)
+        .optional()
 }
 
 pub fn kv_keys(
@@ -149,7 +175,9 @@ pub fn kv_keys(
         None => "SELECT key FROM kv WHERE store = ?1 AND ?2 IS NULL ORDER BY key LIMIT ?3",
     };
     let mut statement = conn.prepare_cached(sql)?;
-    statement.query_map((store, after, int(limit)), |row| row.get(0))?.collect()
+    statement
+        .query_map((store, after, int(limit)), |row| row.get(0))?
+        .collect()
 }
 
 const LEDGER: &str = "SELECT key, etag, size, modified, deletes FROM ledger WHERE bucket = ?1";
@@ -171,11 +199,11 @@ pub fn ledger_page(
 ) -> Result<Vec<LedgerEntry>> {
     // Every key sorts at or after the empty one.
     let compare = if after.is_some() { ">" } else { ">=" };
-    let sql = format!(
-        "{LEDGER} AND key {compare} ?2 AND etag IS NOT NULL ORDER BY key LIMIT ?3"
-    );
+    let sql = format!("{LEDGER} AND key {compare} ?2 AND etag IS NOT NULL ORDER BY key LIMIT ?3");
     let mut statement = conn.prepare_cached(&sql)?;
-    statement.query_map((bucket, after.unwrap_or(""), int(limit)), read_ledger)?.collect()
+    statement
+        .query_map((bucket, after.unwrap_or(""), int(limit)), read_ledger)?
+        .collect()
 }
 
 fn read_ledger(row: &Row<'_>) -> Result<LedgerEntry> {
@@ -190,23 +218,36 @@ fn read_ledger(row: &Row<'_>) -> Result<LedgerEntry> {
 
 pub fn hops(conn: &Connection, object: [String; 3]) -> Result<Option<u32>> {
     let sql = "SELECT hops FROM written WHERE bucket = ?1 AND key = ?2 AND etag = ?3";
-    conn.prepare_cached(sql)?.query_row(object, |row| row.get(0)).optional()
+    conn.prepare_cached(sql)?
+        .query_row(object, |row| row.get(0))
+        .optional()
 }
 
 pub fn cursor(conn: &Connection, schedule: &str) -> Result<Option<Timestamp>> {
     let mut statement = conn.prepare_cached("SELECT at FROM cursors WHERE schedule = ?1")?;
-    statement.query_row([schedule], |row| Ok(row.get::<_, At>(0)?.0)).optional()
+    statement
+        .query_row([schedule], |row| Ok(row.get::<_, At>(0)?.0))
+        .optional()
 }
 
-pub fn offsets(conn: &Connection, place: &[String; 3]) -> Result<Option<(i64, Vec<i64>)>> {
+pub fn offsets(conn: &Connection, place: &[String; 3]) -> Result<Option<Offsets>> {
     const WHERE: &str = "WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
     let mut partition = cached(conn, &format!("SELECT watermark FROM partitions {WHERE}"))?;
-    let Some(watermark) = partition.query_row(params_from_iter(place), |row| row.get(0)).optional()? else {
+    let Some(watermark) = partition
+        .query_row(params_from_iter(place), |row| row.get(0))
+        .optional()?
+    else {
         return Ok(None);
     };
-    let mut above = cached(conn, &format!("SELECT at FROM completed {WHERE} ORDER BY at"))?;
-    let above = above.query_map(params_from_iter(place), |row| row.get(0))?.collect::<Result<_>>()?;
-    Ok(Some((watermark, above)))
+    let mut above = cached(
+        conn,
+        &format!("SELECT at FROM completed {WHERE} ORDER BY at"),
+    )?;
+    let rows = above.query_map(params_from_iter(place), |row| row.get(0))?;
+    Ok(Some(Offsets {
+        watermark,
+        completed: rows.collect::<Result<_>>()?,
+    }))
 }
 
 pub fn key_done(
@@ -228,10 +269,16 @@ pub fn key_done(
             completed: row.get::<_, At>(3)?.0,
             expires: row.get::<_, At>(4)?.0,
             fingerprint: row.get(5)?,
-            reply: body.map(|Data(body)| Reply { status, headers, body }),
+            reply: body.map(|Data(body)| Reply {
+                status,
+                headers,
+                body,
+            }),
         })
     };
-    conn.prepare_cached(sql)?.query_row((trigger, key, now.0), read).optional()
+    conn.prepare_cached(sql)?
+        .query_row((trigger, key, now.0), read)
+        .optional()
 }
 
 pub fn usage(conn: &Connection, function: &str) -> Result<Vec<UsageEntry>> {
@@ -239,8 +286,11 @@ pub fn usage(conn: &Connection, function: &str) -> Result<Vec<UsageEntry>> {
         WHERE function = ?1 ORDER BY day";
     let count = |row: &Row<'_>, column| row.get::<_, i64>(column).map(|number| number as u64);
     let read = |row: &Row<'_>| {
-        let used =
-            Usage { wall_us: count(row, 3)?, busy_us: count(row, 4)?, memory: count(row, 5)? };
+        let used = Usage {
+            wall_us: count(row, 3)?,
+            busy_us: count(row, 4)?,
+            memory: count(row, 5)?,
+        };
         Ok(UsageEntry {
             function: row.get(0)?,
             day: row.get(1)?,
@@ -248,13 +298,17 @@ pub fn usage(conn: &Connection, function: &str) -> Result<Vec<UsageEntry>> {
             used,
         })
     };
-    conn.prepare_cached(sql)?.query_map([function], read)?.collect()
+    conn.prepare_cached(sql)?
+        .query_map([function], read)?
+        .collect()
 }
 
 /// The bytes are those of the file alone: how long the log is, only the writer knows.
 pub fn stats(conn: &Connection) -> Result<Stats> {
     let count = |sql: &str| -> Result<u64> {
-        cached(conn, sql)?.query_row([], |row| row.get::<_, i64>(0)).map(|number| number as u64)
+        cached(conn, sql)?
+            .query_row([], |row| row.get::<_, i64>(0))
+            .map(|number| number as u64)
     };
     let pages = count("PRAGMA page_count")? - count("PRAGMA freelist_count")?;
     Ok(Stats {
@@ -266,7 +320,10 @@ pub fn stats(conn: &Connection) -> Result<Stats> {
 
 fn read_delivery(row: &Row<'_>) -> Result<Delivery> {
     let redrive = match row.get::<_, Option<Id>>(7)? {
-        Some(Id(of)) => Some(Redrive { of, original: row.get(8)? }),
+        Some(Id(of)) => Some(Redrive {
+            of,
+            original: row.get(8)?,
+        }),
         None => None,
     };
     let work = match row.get_ref(3)?.as_str_or_null()? {
@@ -305,7 +362,8 @@ fn read_fields(row: &Row<'_>, column: usize) -> Result<Vec<Field>> {
 }
 
 fn json<T: DeserializeOwned>(text: &str, column: usize) -> Result<T> {
-    let wrong = |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error));
+    let wrong =
+        |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error));
     serde_json::from_str(text).map_err(wrong)
 }
 
@@ -342,7 +400,9 @@ impl FromSql for Id {
 
 impl FromSql for Data {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        value.as_blob().map(|data| Data(Bytes::copy_from_slice(data)))
+        value
+            .as_blob()
+            .map(|data| Data(Bytes::copy_from_slice(data)))
     }
 }
 

@@ -52,7 +52,11 @@ impl Readers {
             threads.push(spawn("journal-reader", path, body)?);
         }
         let path = path.display().to_string();
-        Ok(Readers { path, queue: Mutex::new(Some(sender)), threads: Mutex::new(threads) })
+        Ok(Readers {
+            path,
+            queue: Mutex::new(Some(sender)),
+            threads: Mutex::new(threads),
+        })
     }
 
     /// Answers the queries that wait, and closes the connections. Blocks.
@@ -68,7 +72,9 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let Some(queue) = lock(&self.queue).clone() else { return Err(JournalError::Closed) };
+        let Some(queue) = lock(&self.queue).clone() else {
+            return Err(JournalError::Closed);
+        };
         let (answer, answered) = oneshot::channel();
         let path = self.path.clone();
         let job: Query = Box::new(move |conn| {

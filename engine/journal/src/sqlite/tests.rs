@@ -1,0 +1,373 @@
+//! The conformance suite on the SQLite store, and what only this store has.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::conformance::{self, Place, accepting, committed, conformance};
+
+/// A folder, and a clock that the test moves.
+struct Folder {
+    dir: TempDir,
+    millis: Arc<AtomicU64>,
+}
+
+impl Folder {
+    fn new() -> Folder {
+        Folder {
+            dir: tempfile::tempdir().unwrap(),
+            millis: Arc::default(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("journal.db")
+    }
+
+    fn journal(&self) -> SqliteJournal {
+        let (millis, start) = (self.millis.clone(), self.millis.load(Ordering::Relaxed));
+        let clock = move || Duration::from_millis(millis.load(Ordering::Relaxed) - start);
+        let options = SqliteOptions {
+            clock: Arc::new(clock),
+            ..SqliteOptions::default()
+        };
+        SqliteJournal::open(&self.path(), options).unwrap()
+    }
+
+    fn sql(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+}
+
+impl Place for Folder {
+    fn open(&self) -> Box<dyn Journal> {
+        Box::new(self.journal())
+    }
+
+    fn run(&self, by: Duration) {
+        self.millis
+            .fetch_add(by.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+conformance!(Folder::new);
+
+fn refusal(folder: &Folder) -> OpenError {
+    match SqliteJournal::open(&folder.path(), SqliteOptions::default()) {
+        Ok(_) => panic!("it opened"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_newer_journal_is_refused() {
+    let folder = Folder::new();
+    drop(folder.journal());
+    folder
+        .sql()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
+    let error = refusal(&folder);
+    assert!(
+        matches!(error, OpenError::Newer { found: 99, .. }),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("99") && text.contains("up to 1") && text.contains("journal.db"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_foreign_file_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    folder
+        .sql()
+        .execute_batch("CREATE TABLE theirs (x)")
+        .unwrap();
+    assert!(matches!(
+        refusal(&folder),
+        OpenError::Foreign { found: 0, .. }
+    ));
+    let mode: String = folder
+        .sql()
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(mode, "delete");
+
+    fs::write(
+        folder.path(),
+        "not a database, but long enough to be taken for one ".repeat(99),
+    )
+    .unwrap();
+    let before = fs::read(folder.path()).unwrap();
+    let error = refusal(&folder);
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(
+        error.to_string().contains("restore it from a backup"),
+        "{error}"
+    );
+    assert_eq!(fs::read(folder.path()).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused() {
+    let folder = Folder::new();
+    let journal = folder.journal();
+    journal
+        .commit((0..200).map(|n| accepting(&n.to_string())).collect())
+        .await
+        .unwrap();
+    drop(journal);
+    let mut bytes = fs::read(folder.path()).unwrap();
+    let length = bytes.len();
+    bytes[4096 * 3..length - 4096].fill(0x5a);
+    fs::write(folder.path(), &bytes).unwrap();
+    assert!(matches!(refusal(&folder), OpenError::Damaged { .. }));
+
+    bytes.truncate(length / 2);
+    fs::write(folder.path(), &bytes).unwrap();
+    assert!(matches!(refusal(&folder), OpenError::Damaged { .. }));
+}
+
+/// Damage that appears while the engine runs: nothing is committed from then on.
+#[tokio::test]
+async fn damage_found_later_stops_the_journal() {
+    let folder = Folder::new();
+    let journal = folder.journal();
+    // More than the writer keeps in memory.
+    let body = bytes::Bytes::from(vec![1; 1 << 20]);
+    let mut seqs = Vec::new();
+    for n in 0..80 {
+        let mut unit = accepting(&n.to_string());
+        unit.accept[0].event.data = body.clone();
+        let results = journal.commit(vec![unit]).await.unwrap();
+        let UnitResult::Committed { added } = &results[0] else {
+            panic!("{results:?}")
+        };
+        seqs.push(added[0].seq);
+    }
+    drop(journal);
+    let journal = folder.journal();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(folder.path())
+        .unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    for page in 2..pages {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0x5a; 4096], page * 4096).unwrap();
+    }
+    let error = journal
+        .commit(vec![conformance::done(seqs[40])])
+        .await
+        .unwrap_err();
+    assert!(matches!(error, JournalError::Broken { .. }), "{error}");
+    assert_eq!(journal.commit(vec![Unit::default()]).await, Err(error));
+}
+
+#[test]
+fn says_what_is_in_the_way() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path()).unwrap();
+    let error = refusal(&folder);
+    assert!(matches!(error, OpenError::NotWritable { .. }), "{error}");
+    let error = SqliteJournal::open(&folder.path().join("a/b/c"), SqliteOptions::default()).err();
+    assert!(
+        matches!(error, Some(OpenError::NotWritable { .. })),
+        "{error:?}"
+    );
+}
+
+/// What version 1 wrote, every later version reads.
+#[tokio::test]
+async fn a_journal_of_version_1_opens() {
+    let folder = Folder::new();
+    folder
+        .sql()
+        .execute_batch(include_str!("../../tests/journal-v1.sql"))
+        .unwrap();
+    let journal = folder.journal();
+    let found = journal.delivery(7).await.unwrap().unwrap();
+    assert_eq!((found.event.id.as_str(), found.attempts), ("e-7", 1));
+    let letter = journal
+        .dead_letter(DeliveryId([8; 16]))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (letter.history.len(), letter.reason.as_str()),
+        (1, "the handler broke")
+    );
+    assert_eq!(journal.kv_get("s", "k").await.unwrap().unwrap().version, 4);
+    assert_eq!(journal.ledger_page("b", None, 9).await.unwrap().len(), 1);
+    assert_eq!(journal.hops("b", "own.jpg", "9").await.unwrap(), Some(2));
+    assert_eq!(
+        journal.cursor("nightly").await.unwrap(),
+        Some(Timestamp(500))
+    );
+    let offsets = journal.offsets("t", "g", "p/0").await.unwrap();
+    assert_eq!(
+        offsets,
+        Some(Offsets {
+            watermark: 5,
+            completed: vec![7]
+        })
+    );
+    let key = journal
+        .key_done("t", "k", Timestamp(0))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(key.reply.unwrap().status, Some(200));
+    assert_eq!(journal.usage("f").await.unwrap()[0].invocations, 3);
+    let UnitResult::Committed { added } = journal
+        .commit(vec![accepting("new")])
+        .await
+        .unwrap()
+        .remove(0)
+    else {
+        panic!("refused")
+    };
+    assert_eq!(added[0].seq, 10, "the counter goes on");
+}
+
+#[tokio::test]
+async fn reads_beside_a_running_engine() {
+    let folder = Folder::new();
+    let options = || SqliteOptions {
+        read_only: true,
+        ..SqliteOptions::default()
+    };
+    let missing = SqliteJournal::open(&folder.path(), options()).err();
+    assert!(
+        matches!(missing, Some(OpenError::Missing { .. })),
+        "{missing:?}"
+    );
+
+    let journal = folder.journal();
+    let beside = SqliteJournal::open(&folder.path(), options()).unwrap();
+    assert!(committed(
+        &journal.commit(vec![accepting("a")]).await.unwrap()[0]
+    ));
+    assert_eq!(beside.pending("t", None, 9).await.unwrap().len(), 1);
+    assert!(beside.stats().await.unwrap().bytes > 0);
+    let error = beside.commit(vec![Unit::default()]).await.unwrap_err();
+    assert!(error.to_string().contains("read only"), "{error}");
+}
+
+#[tokio::test]
+async fn a_closed_journal_says_so() {
+    let folder = Folder::new();
+    let journal = folder.journal();
+    journal.commit(vec![accepting("a")]).await.unwrap();
+    journal.close();
+    journal.close();
+    assert_eq!(
+        journal.commit(vec![accepting("b")]).await,
+        Err(JournalError::Closed)
+    );
+    assert_eq!(journal.stats().await, Err(JournalError::Closed));
+    let left: Vec<_> = fs::read_dir(folder.dir.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "the log is carried over: {left:?}");
+}
+
+/// What SQLite cannot take fails alone, though it shares its transaction.
+#[tokio::test]
+async fn a_unit_that_sqlite_refuses_fails_alone() {
+    let folder = Folder::new();
+    let journal = folder.journal();
+    let trap = "CREATE TRIGGER trap BEFORE INSERT ON events WHEN new.id = 'bad' \
+        BEGIN SELECT raise(ABORT, 'trapped'); END";
+    folder.sql().execute_batch(trap).unwrap();
+    let ids = ["a", "bad", "b", "bad", "c"];
+    let results = futures(ids.map(|id| journal.commit(vec![accepting(id)]))).await;
+    for (id, result) in ids.into_iter().zip(results) {
+        match id {
+            "bad" => assert!(
+                matches!(result, Err(JournalError::Failed { .. })),
+                "{result:?}"
+            ),
+            _ => assert!(committed(&result.unwrap()[0])),
+        }
+    }
+    assert_eq!(journal.pending("t", None, 9).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_shell_with_an_open_transaction_is_waited_for() {
+    let folder = Folder::new();
+    let journal = folder.journal();
+    let shell = folder.sql();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut commits = vec![journal.commit(vec![accepting("a")])];
+    std::future::poll_fn(|context| {
+        assert!(commits[0].as_mut().poll(context).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    shell.execute_batch("COMMIT").unwrap();
+    assert!(committed(&commits.remove(0).await.unwrap()[0]));
+}
+
+/// The log stays short however much is committed, and unused pages go back in the end.
+#[tokio::test]
+async fn files_stay_small() {
+    let folder = Folder::new();
+    let journal = folder.journal();
+    let body = bytes::Bytes::from(vec![1; 1 << 20]);
+    let mut longest = 0;
+    let mut seqs = Vec::new();
+    for n in 0..100 {
+        let mut unit = accepting(&n.to_string());
+        unit.accept[0].event.data = body.clone();
+        let results = journal.commit(vec![unit]).await.unwrap();
+        let UnitResult::Committed { added } = &results[0] else {
+            panic!("{results:?}")
+        };
+        seqs.push(added[0].seq);
+        let log = folder.dir.path().join("journal.db-wal");
+        longest = longest.max(fs::metadata(log).unwrap().len());
+    }
+    assert!(longest < 24 << 20, "{longest}");
+    let full = journal.bytes();
+    assert!(full > 100 << 20, "{full}");
+    for seq in seqs {
+        journal.commit(vec![conformance::done(seq)]).await.unwrap();
+    }
+    journal.close();
+    assert!(journal.bytes() < 20 << 20, "{}", journal.bytes());
+    let kept = fs::metadata(folder.path()).unwrap().len();
+    assert!(kept < 90 << 20, "the file keeps {kept}");
+}
+
+/// Polls them all at once.
+async fn futures<T, const N: usize>(all: [BoxFuture<'_, T>; N]) -> Vec<T> {
+    let mut all = all.map(|future| (future, None));
+    std::future::poll_fn(|context| {
+        for (future, result) in &mut all {
+            if result.is_none()
+                && let std::task::Poll::Ready(ready) = future.as_mut().poll(context)
+            {
+                *result = Some(ready);
+            }
+        }
+        if all.iter().all(|(_, result)| result.is_some()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, result)| result).collect()
+}

@@ -16,7 +16,7 @@ use rusqlite::{Connection, Statement};
 use tidemill_core::limits::{COMMIT_BYTES, COMMIT_UNITS};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RunningClock, apply::Applier, fault};
+use super::{RunningClock, apply::Applier, fault, open};
 use crate::{JournalError, Unit, UnitResult};
 
 /// Commits that may wait for the writer; more wait at the door.
@@ -110,7 +110,15 @@ impl<'c> Writer<'c> {
         let page_size = conn.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0))? as u64;
         let checkpoint_at = CHECKPOINT_PAGES;
         let mut writer = Writer {
-            conn, path, clock, shared, applier, log, checkpoint_at, page_size, freelist: 0,
+            conn,
+            path,
+            clock,
+            shared,
+            applier,
+            log,
+            checkpoint_at,
+            page_size,
+            freelist: 0,
         };
         writer.checkpoint_fully()?;
         writer.measure()?;
@@ -131,6 +139,9 @@ impl<'c> Writer<'c> {
 
     /// Commits a group and answers it.
     fn commit(&mut self, group: Vec<Job>) {
+        if let Err(error) = self.begin() {
+            return refuse(group, &error);
+        }
         match self.transaction(&group) {
             Ok(results) => {
                 for (job, results) in group.into_iter().zip(results) {
@@ -143,19 +154,21 @@ impl<'c> Writer<'c> {
                     self.commit(vec![job]);
                 }
             }
-            Err(error) => {
-                for job in group {
-                    _ = job.answer.send(Err(error.clone()));
-                }
-            }
+            Err(error) => refuse(group, &error),
         }
     }
 
-    /// One transaction over all jobs of the group: durable as a whole, or nothing of it happened.
-    fn transaction(&mut self, group: &[Job]) -> Result<Vec<Results>, JournalError> {
+    /// Begins a transaction; waits a while for another program that has one open.
+    fn begin(&mut self) -> Result<(), JournalError> {
         if let Some(broken) = self.shared.broken.get() {
             return Err(broken.clone());
         }
+        let begun = self.applier.sql.begin.execute([]);
+        begun.map(drop).map_err(|error| self.fault(&error))
+    }
+
+    /// Applies and commits all jobs of the group: durable as a whole, or nothing of it happened.
+    fn transaction(&mut self, group: &[Job]) -> Result<Vec<Results>, JournalError> {
         match self.attempt(group) {
             Ok(results) => Ok(results),
             Err(error) => {
@@ -169,7 +182,6 @@ impl<'c> Writer<'c> {
     fn attempt(&mut self, group: &[Job]) -> rusqlite::Result<Vec<Results>> {
         let ran = self.ran();
         let units: Vec<&Unit> = group.iter().flat_map(|job| &job.units).collect();
-        self.applier.sql.begin.execute([])?;
         let mut results = Vec::with_capacity(group.len());
         for job in group {
             let each = job.units.iter().map(|unit| self.applier.apply(unit, ran));
@@ -202,8 +214,14 @@ impl<'c> Writer<'c> {
         if !self.conn.is_autocommit()
             && let Err(error) = self.applier.sql.rollback.execute([])
         {
-            let reason = format!("a failed commit cannot be taken back: {}", fault::words(&error));
-            let broken = JournalError::Broken { path: self.path.clone(), reason };
+            let reason = format!(
+                "a failed commit cannot be taken back: {}",
+                fault::words(&error)
+            );
+            let broken = JournalError::Broken {
+                path: self.path.clone(),
+                reason,
+            };
             tracing::error!(error = %broken, "the journal takes nothing more");
             _ = self.shared.broken.set(broken);
         }
@@ -218,7 +236,9 @@ impl<'c> Writer<'c> {
         let pages = number(&mut self.applier.sql.page_count)?;
         self.freelist = number(&mut self.applier.sql.freelist_count)?;
         let used = pages - self.freelist + self.log.load(Ordering::Relaxed);
-        self.shared.bytes.store(used * self.page_size, Ordering::Relaxed);
+        self.shared
+            .bytes
+            .store(used * self.page_size, Ordering::Relaxed);
         Ok(())
     }
 
@@ -226,9 +246,11 @@ impl<'c> Writer<'c> {
         if self.log.load(Ordering::Relaxed) < self.checkpoint_at {
             return;
         }
-        let done = self.applier.sql.checkpoint.query_row([], |row| {
-            Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-        });
+        let done = self
+            .applier
+            .sql
+            .checkpoint
+            .query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
         match done {
             // The next commit writes the log from its beginning again.
             Ok((frames, carried)) if frames == carried => {
@@ -247,7 +269,8 @@ impl<'c> Writer<'c> {
 
     /// Carries the whole log over and cuts it to nothing: at start and at the end.
     fn checkpoint_fully(&mut self) -> rusqlite::Result<()> {
-        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        self.conn
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
 
     /// Gives some unused pages back to the file system, if there are far too many. Returns whether
@@ -266,13 +289,26 @@ impl<'c> Writer<'c> {
 
     fn close(&mut self) {
         if self.shared.broken.get().is_some() {
+            // What is true is for the next start to find out.
+            if let Err(error) = open::leave_files(self.conn) {
+                self.fault(&error);
+            }
             return;
         }
         let ran = self.ran();
-        let saved = self.applier.finish(&[], ran).and_then(|()| self.checkpoint_fully());
+        let saved = self
+            .applier
+            .finish(&[], ran)
+            .and_then(|()| self.checkpoint_fully());
         if let Err(error) = saved {
             self.fault(&error);
         }
+    }
+}
+
+fn refuse(group: Vec<Job>, error: &JournalError) {
+    for job in group {
+        _ = job.answer.send(Err(error.clone()));
     }
 }
 
@@ -292,7 +328,9 @@ fn gather(first: Job, queue: &mut mpsc::Receiver<Job>) -> (Vec<Job>, Option<Job>
 }
 
 fn number(pragma: &mut Statement<'_>) -> rusqlite::Result<u64> {
-    pragma.query_row([], |row| row.get::<_, i64>(0)).map(|number| number as u64)
+    pragma
+        .query_row([], |row| row.get::<_, i64>(0))
+        .map(|number| number as u64)
 }
 
 /// A clock that starts now.

@@ -36,6 +36,7 @@ impl Host for State {
         Ok(self.host.emit(event).map_err(|error| match error {
             HostError::TooLarge(text) => Error::TooLarge(text),
             HostError::Denied(text) => Error::Denied(text),
+            // The engine has no other reason; were there one, the interface has no other word for it.
             other => Error::Denied(other.to_string()),
         }))
     }

@@ -167,8 +167,13 @@ pub const BROKEN: &str = r#"
     (memory (export "memory") 1)
     (func $handle (param i32) (result i32) (unreachable))"#;
 
-/// A handler that sleeps `$MS` milliseconds with WASI's clock, and then answers ok.
+/// A handler that sleeps so many milliseconds by WASI's clock, and then answers ok.
 pub fn sleeper(milliseconds: u64) -> Vec<u8> {
+    sleeper_with(milliseconds, "")
+}
+
+/// The same with more in its module.
+pub fn sleeper_with(milliseconds: u64, more: &str) -> Vec<u8> {
     let outer = r#"
         (import "wasi:io/poll@0.2.12" (instance $poll
             (export "pollable" (type $p (sub resource)))
@@ -185,6 +190,7 @@ pub fn sleeper(milliseconds: u64) -> Vec<u8> {
         r#"(import "io" "block" (func $block (param i32)))
            (import "io" "subscribe" (func $subscribe (param i64) (result i32)))
            (memory (export "memory") 1)
+           {more}
            (func $handle (param i32) (result i32)
                (call $block (call $subscribe (i64.const {})))
                (i32.const 0))"#,
@@ -208,7 +214,7 @@ pub fn guest(name: &str) -> Vec<u8> {
 }
 
 /// An engine in memory, which keeps what it was told.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Memory {
     pub kv: Mutex<BTreeMap<(String, String), Bytes>>,
     pub objects: Mutex<BTreeMap<(String, String), Bytes>>,

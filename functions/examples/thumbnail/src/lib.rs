@@ -5,8 +5,8 @@
 //! | `WIDTHS` | widths in pixels, separated by commas | `64,256` |
 //! | `OUTPUT` | the bucket that the thumbnails go to | `thumbnails` |
 //!
-//! Each event increments the counter `made` in the store `thumbnails` and emits one `thumbnail.made`. It never writes to the
-//! bucket that it reads, unless `OUTPUT` says so, and never makes an image larger than it is.
+//! Each event increments the counter `made` in the store `thumbnails` and emits one `thumbnail.made`. It never writes
+//! to the bucket that it reads, unless `OUTPUT` says so, and never makes an image larger than it is.
 
 mod name;
 mod picture;
@@ -50,5 +50,6 @@ fn thumbnail(event: Event) -> Result<(), Failure> {
     Ok(())
 }
 
-// A decoded image is larger than any arena worth having: the memory grows for it, and the default arena is for the rest.
+// A decoded image is larger than any arena worth having: the memory grows for it, and the default arena is for the
+// rest.
 handler!(thumbnail);

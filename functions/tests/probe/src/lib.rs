@@ -1,10 +1,14 @@
 //! A guest that behaves and misbehaves on demand, for the tests of the engine; no example of a good handler.
 //!
-//! What to do is the field `do` of the event's JSON data, else the event's type (a leading `probe.` is dropped); the other
-//! fields of [`Order`] say how. An unknown order is rejected. Replies are JSON unless said otherwise.
+//! What to do is the field `do` of the event's JSON data, else of the JSON in the setting `ORDER`, else the event's type (a
+//! leading `probe.` is dropped); the other fields of [`Order`] say how. An unknown order is rejected. Replies are JSON unless
+//! said otherwise.
 //!
 //! | `do` | does | uses |
 //! |---|---|---|
+//! | `follow` | takes the order from the JSON in the object that triggered the event | |
+//! | `again` | writes an object of the next number: `1` after an object that is no number | `bucket` |
+//! | `tally` | adds one to `key` and to the event's subject in the store, and writes an object of that subject | `store`, `key`, `bucket` |
 //! | `ok` | answers nothing | |
 //! | `echo` | answers the data as they are | |
 //! | `event` | answers what it sees of the event and its delivery | |
@@ -79,6 +83,14 @@ impl Default for Order {
 
 fn probe(event: Event) -> Result<Option<Reply>, Failure> {
     let mut order: Order = event.json().unwrap_or_default();
+    if order.r#do.is_empty()
+        && let Some(given) = config::get("ORDER")?
+    {
+        order = read_order(given.as_bytes())?;
+    }
+    if order.r#do == "follow" {
+        order = read_order(&event.object()?.read()?)?;
+    }
     if order.r#do.is_empty() {
         let event_type = event.event_type();
         order.r#do = event_type
@@ -174,6 +186,20 @@ fn probe(event: Event) -> Result<Option<Reply>, Failure> {
             let (wall, monotonic) = (clock::now().as_millis(), clock::monotonic().as_millis());
             Reply::json(&json!({ "wall": wall as u64, "monotonic": monotonic as u64 }))?
         }
+        "tally" => {
+            let store = kv::open(&order.store)?;
+            let subject = event.subject().unwrap_or("none");
+            add_one(&store, &order.key)?;
+            add_one(&store, subject)?;
+            bucket::open(&*order.bucket).write(subject, b"done")?;
+            return Ok(None);
+        }
+        "again" => {
+            let last = event.subject().and_then(|subject| subject.parse().ok());
+            let next = last.map_or(1, |last: u64| last + 1);
+            bucket::open(&*order.bucket).write(&next.to_string(), b"again")?;
+            return Ok(None);
+        }
         "counter" | "increment" | "update" | "kv-get" | "kv-set" | "kv-delete" | "kv-exists"
         | "kv-keys" | "kv-many" | "set-then-trap" => Reply::json(&key_value(&event, &order)?)?,
         _ => return objects(&event, &order).map(Some),
@@ -181,21 +207,15 @@ fn probe(event: Event) -> Result<Option<Reply>, Failure> {
     Ok(Some(reply))
 }
 
+fn read_order(json: &[u8]) -> Result<Order, Failure> {
+    serde_json::from_slice(json).map_err(|error| Failure::reject(format_args!("no order: {error}")))
+}
+
 fn key_value(event: &Event, order: &Order) -> Result<Value, Failure> {
     let store = kv::open(&order.store)?;
-    let number = |value: Option<Vec<u8>>| -> u64 {
-        value
-            .and_then(|value| String::from_utf8(value).ok()?.parse().ok())
-            .unwrap_or(0)
-    };
     let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
     Ok(match &*order.r#do {
-        "counter" => {
-            let key = event.subject().unwrap_or(&order.key);
-            let next = number(store.get(key)?) + 1;
-            store.set(key, next.to_string())?;
-            json!(next)
-        }
+        "counter" => json!(add_one(&store, event.subject().unwrap_or(&order.key))?),
         "increment" => json!(store.increment(&order.key, order.count as i64)?),
         "update" => {
             let mut next = 0;
@@ -232,6 +252,19 @@ fn key_value(event: &Event, order: &Order) -> Result<Value, Failure> {
             panic!("after setting `{}`", order.key)
         }
     })
+}
+
+/// Reads, adds one and writes, with nothing to keep two attempts apart but the engine.
+fn add_one(store: &kv::Store, key: &str) -> Result<u64, Failure> {
+    let next = number(store.get(key)?) + 1;
+    store.set(key, next.to_string())?;
+    Ok(next)
+}
+
+fn number(value: Option<Vec<u8>>) -> u64 {
+    value
+        .and_then(|value| String::from_utf8(value).ok()?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn objects(event: &Event, order: &Order) -> Result<Reply, Failure> {

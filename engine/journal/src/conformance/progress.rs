@@ -1,0 +1,276 @@
+//! Cases of what must happen once: steps of cursors and offsets, idempotency keys, event ids.
+
+use bytes::Bytes;
+use tidemill_core::{delivery::Cause, outcome::Reply};
+
+use super::*;
+use crate::{CursorMove, EventId, KeyDone, OffsetsMove, UnitResult::*};
+
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub fn key(key: &str, completed: i64, expires: i64) -> KeyDone {
+    KeyDone {
+        trigger: "t".into(),
+        key: key.into(),
+        delivery: id("t", "x"),
+        completed: Timestamp(completed),
+        expires: Timestamp(expires),
+        fingerprint: None,
+        reply: None,
+    }
+}
+
+pub fn keys(keys: Vec<KeyDone>) -> Unit {
+    Unit {
+        keys,
+        ..Unit::default()
+    }
+}
+
+pub fn remember(event: &str, window: Duration) -> Unit {
+    Unit {
+        event_ids: vec![EventId {
+            delivery: id("t", event),
+            window,
+        }],
+        ..Unit::default()
+    }
+}
+
+pub fn cursor(from: Option<i64>, to: i64) -> Unit {
+    let (from, to) = (from.map(Timestamp), Timestamp(to));
+    Unit {
+        cursors: vec![CursorMove {
+            schedule: "c".into(),
+            from,
+            to,
+        }],
+        ..Unit::default()
+    }
+}
+
+pub fn offsets(watermark: i64, completed: &[i64]) -> Unit {
+    let step = OffsetsMove {
+        trigger: "t".into(),
+        group: "g".into(),
+        partition: "p/0".into(),
+        watermark,
+        completed: completed.to_vec(),
+    };
+    Unit {
+        offsets: vec![step],
+        ..Unit::default()
+    }
+}
+
+pub async fn cursors_move_from_where_they_stand(mut store: Store) {
+    assert_eq!(store.journal().cursor("c").await.unwrap(), None);
+    assert_eq!(store.one(cursor(Some(0), 1)).await, Duplicate);
+    store.add(cursor(None, 5)).await;
+    store.reopen();
+    assert_eq!(
+        store.journal().cursor("c").await.unwrap(),
+        Some(Timestamp(5))
+    );
+    let results = store
+        .commit(vec![cursor(Some(5), 9), cursor(Some(5), 9)])
+        .await;
+    assert!(committed(&results[0]));
+    assert_eq!(results[1], Duplicate);
+    let mut twice = cursor(Some(9), 10);
+    twice.cursors.extend(cursor(Some(10), 11).cursors);
+    store.add(twice).await;
+    assert_eq!(
+        store.journal().cursor("c").await.unwrap(),
+        Some(Timestamp(11))
+    );
+}
+
+pub async fn offsets_complete_out_of_order(mut store: Store) {
+    let get = async |store: &Store| {
+        let found = store.journal().offsets("t", "g", "p/0").await.unwrap();
+        found.map(|found| (found.watermark, found.completed))
+    };
+    assert_eq!(get(&store).await, None);
+    store.add(offsets(3, &[5])).await;
+    store.add(offsets(3, &[9, 7])).await;
+    store.reopen();
+    assert_eq!(get(&store).await, Some((3, vec![5, 7, 9])));
+    store.add(offsets(6, &[3])).await;
+    assert_eq!(
+        get(&store).await,
+        Some((6, vec![7, 9])),
+        "what is below is forgotten"
+    );
+    store.add(offsets(4, &[8])).await;
+    assert_eq!(
+        get(&store).await,
+        Some((6, vec![7, 8, 9])),
+        "the watermark never goes back"
+    );
+    store.add(offsets(20, &[])).await;
+    assert_eq!(get(&store).await, Some((20, Vec::new())));
+    assert_eq!(
+        store.journal().offsets("t", "other", "p/0").await.unwrap(),
+        None
+    );
+}
+
+pub async fn offsets_are_completed_once(store: Store) {
+    store.add(offsets(3, &[5])).await;
+    assert_eq!(
+        store.one(offsets(3, &[5])).await,
+        Duplicate,
+        "above the watermark"
+    );
+    assert_eq!(store.one(offsets(3, &[6, 2])).await, Duplicate, "below it");
+    assert_eq!(
+        store.one(offsets(3, &[6, 6])).await,
+        Duplicate,
+        "twice in a step"
+    );
+    assert_eq!(store.one(offsets(3, &[])).await, Duplicate, "no step");
+    let mut twice = offsets(3, &[6]);
+    twice.offsets.extend(offsets(3, &[6]).offsets);
+    assert_eq!(store.one(twice).await, Duplicate, "twice in a unit");
+    store.add(offsets(6, &[])).await;
+    store.add(offsets(7, &[6])).await;
+    assert_eq!(store.one(offsets(7, &[6])).await, Duplicate);
+}
+
+pub async fn idempotency_keys_expire(mut store: Store) {
+    let reply = Reply {
+        status: Some(201),
+        headers: vec![("a".into(), "b".into())],
+        body: Bytes::from_static(b"\0body"),
+    };
+    let full = KeyDone {
+        fingerprint: Some([9; 32]),
+        reply: Some(reply),
+        ..key("k", 50, 100)
+    };
+    let empty = KeyDone {
+        reply: Some(Reply::default()),
+        ..key("empty", 50, 100)
+    };
+    store
+        .add(keys(vec![
+            full.clone(),
+            empty.clone(),
+            key("none", 50, 100),
+        ]))
+        .await;
+    store.reopen();
+    let get = async |store: &Store, key: &str, now| {
+        store
+            .journal()
+            .key_done("t", key, Timestamp(now))
+            .await
+            .unwrap()
+    };
+    assert_eq!(get(&store, "k", 99).await, Some(full));
+    assert_eq!(get(&store, "empty", 99).await, Some(empty));
+    assert_eq!(get(&store, "none", 99).await, Some(key("none", 50, 100)));
+    assert_eq!(get(&store, "k", 100).await, None);
+    assert_eq!(
+        store
+            .journal()
+            .key_done("u", "k", Timestamp(99))
+            .await
+            .unwrap(),
+        None
+    );
+
+    assert_eq!(store.one(keys(vec![key("k", 99, 300)])).await, Duplicate);
+    assert_eq!(
+        store
+            .one(keys(vec![key("n", 99, 300), key("n", 99, 300)]))
+            .await,
+        Duplicate
+    );
+    store.add(keys(vec![key("k", 100, 300)])).await;
+    assert_eq!(
+        get(&store, "k", 200).await,
+        Some(key("k", 100, 300)),
+        "used anew"
+    );
+}
+
+pub async fn event_ids_expire_by_running_time(mut store: Store) {
+    store.add(remember("a", DAY)).await;
+    store.run(DAY / 2);
+    assert_eq!(store.one(remember("a", DAY)).await, Duplicate);
+    assert_eq!(store.one(accepting("a")).await, Duplicate);
+    store.reopen();
+    assert_eq!(
+        store.one(accepting("a")).await,
+        Duplicate,
+        "half a day has run"
+    );
+    store.run(DAY / 2);
+    let seq = store.accept("a").await;
+    store
+        .add(Unit {
+            event_ids: remember("a", DAY).event_ids,
+            ..done(seq)
+        })
+        .await;
+    assert_eq!(
+        store.one(accepting("a")).await,
+        Duplicate,
+        "remembered anew"
+    );
+    for n in 0..300 {
+        store.add(remember(&format!("b{n}"), DAY)).await;
+    }
+    store.run(DAY);
+    for _ in 0..10 {
+        store.add(Unit::default()).await;
+    }
+    store.accept("b0").await;
+    store.accept("b299").await;
+}
+
+pub async fn event_ids_of_deliveries_under_way(store: Store) {
+    let seq = store.accept("a").await;
+    assert_eq!(
+        store.one(remember("a", DAY)).await,
+        Duplicate,
+        "pending, and not of this unit"
+    );
+    let unit = Unit {
+        event_ids: remember("b", DAY).event_ids,
+        ..accepting("b")
+    };
+    let b = store.add(unit).await[0].seq;
+    store.add(done(b)).await;
+    assert_eq!(
+        store.one(accepting("b")).await,
+        Duplicate,
+        "remembered since its acceptance"
+    );
+    let dead = Settle::Dead {
+        delivery: seq,
+        cause: Cause::Rejected,
+        record: attempt(1),
+    };
+    store
+        .add(Unit {
+            event_ids: remember("a", DAY).event_ids,
+            ..settling(dead)
+        })
+        .await;
+    let purged = Unit {
+        event_ids: remember("c", DAY).event_ids,
+        ..settling(Settle::Purge { delivery: seq })
+    };
+    store.add(purged).await;
+    assert_eq!(
+        store.one(accepting("a")).await,
+        Duplicate,
+        "remembered since its death"
+    );
+    let mut twice = remember("d", DAY);
+    twice.event_ids.extend(remember("d", DAY).event_ids);
+    assert_eq!(store.one(twice).await, Duplicate);
+}

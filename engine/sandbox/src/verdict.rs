@@ -1,0 +1,133 @@
+//! From the way a guest ended to the outcome of the attempt, in words for a person.
+//!
+//! Nothing here runs a guest, and nothing decides whether an event is tried again.
+
+use tidemill_core::{
+    event::Field,
+    host::LogLevel,
+    limits,
+    outcome::{Outcome, Reply},
+};
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::{bind::handler::Answer, output::cut, state::State};
+
+/// The outcome of an attempt, and its reply if that is ok. `ended` is absent if its time was up.
+pub(crate) fn of(
+    ended: Option<wasmtime::Result<Answer>>,
+    state: &State,
+) -> (Outcome, Option<Reply>) {
+    let limits = state.limits;
+    // Whatever a guest makes of the refusal, and of everything after it.
+    if state.output.exceeded() {
+        return (
+            Outcome::TooMuchOutput {
+                limit: limits.output,
+            },
+            None,
+        );
+    }
+    let outcome = match ended {
+        None => Outcome::Timeout {
+            limit: limits.timeout,
+        },
+        Some(Err(error)) if copied_too_much(&error) => Outcome::TooMuchOutput {
+            limit: limits.output,
+        },
+        Some(Err(_)) if state.limiter.denied() => Outcome::OutOfMemory {
+            limit: limits.memory,
+        },
+        Some(Err(error)) => broke(&error, state),
+        Some(Ok((Err(failure),))) => failure.into(),
+        Some(Ok((Ok(None),))) => Outcome::Ok,
+        Some(Ok((Ok(Some(reply)),))) => {
+            let size = reply.size();
+            if size as u64 > limits.payload {
+                Outcome::TooMuchOutput {
+                    limit: limits.payload,
+                }
+            } else if state.output.spend(size).is_err() {
+                Outcome::TooMuchOutput {
+                    limit: limits.output,
+                }
+            } else {
+                return (Outcome::Ok, Some(reply.into()));
+            }
+        }
+    };
+    (outcome, None)
+}
+
+/// Whether a guest was stopped while it copied more to the host than its fuel allows.
+fn copied_too_much(error: &wasmtime::Error) -> bool {
+    // wasmtime keeps the type of this error to itself; a test holds it to these words.
+    error
+        .root_cause()
+        .to_string()
+        .contains("fuel allocated for hostcalls has been exhausted")
+}
+
+/// Says that an error came from making the instance.
+#[derive(Debug, thiserror::Error)]
+#[error("the instance did not start")]
+pub(crate) struct NotStarted;
+
+/// The outcome of a guest that broke, and a line in its log that says where.
+fn broke(error: &wasmtime::Error, state: &State) -> Outcome {
+    let what = match (
+        error.downcast_ref::<Trap>(),
+        error.downcast_ref::<I32Exit>(),
+    ) {
+        (Some(Trap::StackOverflow), _) => "stack overflow: it calls itself too deep".to_owned(),
+        (Some(trap), _) if below_memory(error) => {
+            format!("stack overflow, most likely: it reached below its memory ({trap})")
+        }
+        (Some(trap), _) => trap.to_string(),
+        (None, Some(I32Exit(status))) => format!("it exited with status {status}"),
+        (None, None) if error.is::<NotStarted>() => {
+            return Outcome::Unavailable {
+                reason: error.root_cause().to_string(),
+            };
+        }
+        (None, None) => error.root_cause().to_string(),
+    };
+    let reason = match state.output.last_words() {
+        Some(words) => format!("{words} ({what})"),
+        None => what,
+    };
+    let reason = cut(&reason, limits::REASON).into_owned();
+    let fields: Vec<_> = error
+        .downcast_ref::<WasmBacktrace>()
+        .map(frames)
+        .into_iter()
+        .collect();
+    state.host.log(
+        LogLevel::Error,
+        &format!("the handler broke: {reason}"),
+        &fields,
+    );
+    Outcome::Trap { reason }
+}
+
+/// Whether the guest reached for an address just below zero. Linkers put the stack of a guest first, so
+/// that its end is there.
+fn below_memory(error: &wasmtime::Error) -> bool {
+    // The type is private to wasmtime; a test holds it to these words.
+    const FAULT: &str = "memory fault at wasm address 0x";
+    const BELOW: std::ops::RangeInclusive<u64> = 0xff00_0000..=0xffff_ffff;
+    let address = error.chain().find_map(|cause| {
+        let text = cause.to_string();
+        let hex = text.strip_prefix(FAULT)?.split(' ').next()?;
+        u64::from_str_radix(hex, 16).ok()
+    });
+    address.is_some_and(|address| BELOW.contains(&address))
+}
+
+/// The innermost frames, demangled, one in a line.
+fn frames(backtrace: &WasmBacktrace) -> Field {
+    let text = backtrace.to_string();
+    // The first line is a heading.
+    let frames: Vec<&str> = text.lines().skip(1).map(str::trim).collect();
+    ("backtrace".to_owned(), frames.join("\n"))
+}
