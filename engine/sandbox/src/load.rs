@@ -46,7 +46,7 @@ pub enum Problem {
     },
     /// A core module.
     #[error(
-        "is a core WebAssembly module, not a component; build it with `tidemill build` or with \
+        "is a core WebAssembly module, not a component; build it with \
          `cargo build --target wasm32-wasip2`, or make a component of the module: \
          `wasm-tools component new MODULE.wasm -o COMPONENT.wasm`"
     )]

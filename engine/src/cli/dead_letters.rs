@@ -279,12 +279,7 @@ fn list(reader: &Reader, mut query: ListQuery, limit: usize, json: bool) -> Resu
 fn print_line(line: &DeadLetterView) {
     let subject = line.subject.as_deref().unwrap_or("-");
     println!("{}  {}  {}  {subject}", line.id, line.died, line.trigger);
-    println!(
-        "    {} after {} attempts: {}",
-        line.cause.as_str(),
-        line.attempts,
-        line.reason
-    );
+    println!("    {}: {}", given_up(line), line.reason);
 }
 
 fn given_up(line: &DeadLetterView) -> String {

@@ -4,9 +4,17 @@
 //! Names come from small sets, so that units meet. What a unit refers to is made from what was known
 //! before its commit, as in the engine: units of one commit overtake one another.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, hash_map::RandomState},
+    hash::{BuildHasher, Hasher},
+};
 
-use proptest::{collection::vec, option, prelude::*, test_runner::TestRunner};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    test_runner::{RngSeed, TestRunner},
+};
 use tidemill_core::{
     delivery::{Cause, Redrive},
     ledger::{LedgerEntry, LedgerMove},
@@ -92,7 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Runs `cases` random histories against the store and the model, or as many as PROPTEST_CASES says;
-/// prints the shortest history in which they differ.
+/// prints the shortest history in which they differ, and the seed, which PROPTEST_RNG_SEED takes.
 pub fn compare<P: Place + 'static>(make: impl Fn() -> P, cases: u32) {
     let set = std::env::var_os("PROPTEST_CASES").is_some();
     let mut config = ProptestConfig {
@@ -100,6 +108,11 @@ pub fn compare<P: Place + 'static>(make: impl Fn() -> P, cases: u32) {
         ..ProptestConfig::default()
     };
     config.cases = if set { config.cases } else { cases };
+    let seed = match config.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => RandomState::new().build_hasher().finish(),
+    };
+    config.rng_seed = RngSeed::Fixed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -107,7 +120,7 @@ pub fn compare<P: Place + 'static>(make: impl Fn() -> P, cases: u32) {
         runtime.block_on(history(Store::new(make()), steps));
         Ok(())
     });
-    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    outcome.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
 }
 
 async fn history(mut store: Store, steps: Vec<Step>) {
