@@ -27,6 +27,7 @@ install() {
         sudo=(sudo)
     fi
     say "installing $* by apt"
+    "${sudo[@]}" apt-get update -qq >&2
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
 }
 
@@ -99,6 +100,14 @@ build_debian() {
 
 has_debian() { [ -x "$debian_rustc" ] && [ -d "$("$debian_rustc" --print sysroot)/lib/rustlib/src/rust/library" ]; }
 
+# Adds rustup's target; fails where there is no rustup, or where it cannot reach its servers.
+add_wasip2() {
+    command -v rustup >/dev/null || return 1
+    [ -z "${NO_INSTALL:-}" ] || die "not installing, as NO_INSTALL is set. Run: rustup target add wasm32-wasip2"
+    say "adding the target wasm32-wasip2 to Rust by rustup"
+    rustup target add wasm32-wasip2 >&2
+}
+
 command -v cargo >/dev/null || die "there is no cargo here; see https://rustup.rs, or: apt-get install cargo-web"
 mkdir -p "$out"
 if has_target rustc wasm32-wasip2; then
@@ -106,7 +115,11 @@ if has_target rustc wasm32-wasip2; then
 elif has_debian; then
     build_debian
 else
-    say "no Rust for WebAssembly here. With rustup: rustup target add wasm32-wasip2. Otherwise Debian's:"
-    install rustc-web rust-web-src
-    build_debian
+    say "Rust cannot build WebAssembly here yet: the functions are compiled to it"
+    if add_wasip2; then
+        build_wasip2
+    else
+        install rustc-web rust-web-src
+        build_debian
+    fi
 fi

@@ -30,6 +30,15 @@ impl Source {
         }
     }
 
+    /// Has keys that are being observed looked at once more afterwards.
+    pub(super) fn look_again(&mut self, which: impl Fn(&str) -> bool) {
+        for (key, noticed) in &mut self.running {
+            if which(key) {
+                noticed.get_or_insert(Change::Settled);
+            }
+        }
+    }
+
     pub(super) async fn take_hints(&mut self) {
         let hinted = self.hints.take();
         let bucket = self.observer.bucket.clone();
@@ -70,6 +79,9 @@ impl Source {
             _ => return,
         };
         if hint.vanished {
+            // What is being observed below it may have been there, but not in the ledger yet.
+            let below = format!("{key}/");
+            self.look_again(|key| key.starts_with(&below));
             if self.vanished.len() < FOLDERS {
                 self.vanished.push_back(key.clone());
             } else {

@@ -147,12 +147,21 @@ impl Source {
             scan.observing += 1;
             ready.push((key, known));
         }
-        if scan.walk.is_none() && !scan.through && scan.wants_more() {
+        let ask = scan.walk.is_none() && !scan.through && scan.wants_more();
+        if ask {
             scan.asking = true;
             let (observer, after) = (self.observer.clone(), scan.paged.clone());
             self.work.push(Box::pin(async move {
                 Done::Paged(number, observer.ledger_page(after, BATCH).await)
             }));
+        }
+        if ask && scan.paged.is_none() {
+            // What is being observed may be gone since, and come into the ledger after its page.
+            let seen = std::mem::take(&mut scan.seen);
+            self.look_again(|key| !seen.contains(key));
+            if let Some(scan) = &mut self.scan {
+                scan.seen = seen;
+            }
         }
         for (key, known) in ready {
             self.observe(key, known, Need::SCANNED, Origin::Scan(number));

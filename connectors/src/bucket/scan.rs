@@ -166,7 +166,8 @@ pub(super) struct Scan {
     pub(super) observing: usize,
     pub(super) objects: u64,
     pub(super) refused: u64,
-    seen: KeySet,
+    /// What the walk met.
+    pub(super) seen: KeySet,
 }
 
 impl Scan {
@@ -219,7 +220,7 @@ impl Scan {
 /// A set of keys by 128 bits of hash: 16 bytes each, whatever their length. Two keys that met would
 /// hide the deletion of one; at a million keys the odds are one in 10^26.
 #[derive(Default)]
-struct KeySet {
+pub(super) struct KeySet {
     halves: (RandomState, RandomState),
     hashes: HashSet<u128>,
 }
@@ -234,7 +235,7 @@ impl KeySet {
         self.hashes.insert(self.hash(key));
     }
 
-    fn contains(&self, key: &str) -> bool {
+    pub(super) fn contains(&self, key: &str) -> bool {
         self.hashes.contains(&self.hash(key))
     }
 }
