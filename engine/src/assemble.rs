@@ -17,7 +17,7 @@ use tidemill_sandbox::{Sandbox, Settings};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    dispatcher::{Dispatcher, Hops, Parts, Trigger},
+    dispatcher::{Dispatcher, HopMemory, Parts, Trigger},
     functions::{self, Deployed},
     metrics::Metrics,
     objects::Objects,
@@ -142,7 +142,7 @@ pub async fn assemble(
         Selection::All => bucket_sources(plan),
         Selection::Only(_) => BTreeMap::new(),
     };
-    let hops = Arc::new(Hops::default());
+    let hops = Arc::new(HopMemory::default());
     let metrics = Arc::new(Metrics::default());
     metrics
         .journal_limit

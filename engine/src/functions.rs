@@ -55,7 +55,7 @@ pub enum DeployError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// A setting cannot be resolved.
     #[error("function `{function}`: {key}: {reason}")]
@@ -97,7 +97,7 @@ pub fn deploy(
         .load(&plan.name, &bytes, limits, settings(plan)?)
         .map_err(|source| DeployError::Load {
             path: plan.component.clone(),
-            source,
+            source: Box::new(source),
         })?;
     keep(data, component.digest(), &bytes).map_err(|source| DeployError::Keep {
         function: plan.name.clone(),

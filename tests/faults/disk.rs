@@ -3,21 +3,8 @@
 
 use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
+use super::TALLY;
 use crate::harness::{Site, files, wait_until};
-
-const CONFIG: &str = r#"
-[buckets.in]
-url = "file:buckets/in"
-[buckets.out]
-url = "file:buckets/out"
-[functions.tally]
-component = "PROBE"
-env = { ORDER = '{ "do": "tally", "key": "all", "bucket": "out" }' }
-allow = { read = ["in"], write = ["out"], store = ["probe"] }
-[triggers.tally]
-function = "tally"
-bucket = { name = "in", rescan = "1s" }
-"#;
 
 /// The library, compiled once.
 fn library() -> PathBuf {
@@ -44,7 +31,7 @@ struct Disk {
 
 impl Disk {
     fn new() -> Disk {
-        let site = Site::new(CONFIG);
+        let site = Site::new(TALLY);
         site.bucket("in");
         site.bucket("out");
         let command = site.path("fault");
@@ -127,5 +114,48 @@ fn a_disk_that_cannot_sync_stops_the_engine_and_loses_nothing() {
     disk.heal();
     let engine = disk.engine();
     disk.assert_all_once(40);
+    engine.stop();
+}
+
+#[test]
+fn a_journal_at_its_limit_stops_the_intake_until_there_is_room() {
+    // Rejected events stay as dead letters, each with its reason, until the limit is reached.
+    let config = TALLY
+        .replace("[engine]", "[engine]\njournal_limit = \"40MiB\"")
+        .replace(
+            r#""do": "tally", "key": "all", "bucket": "out""#,
+            r#""do": "follow""#,
+        );
+    let site = Site::new(&config);
+    let folder = site.bucket("in");
+    site.bucket("out");
+    let engine = site.start();
+    let order = format!(r#"{{"do": "reject", "text": "{}"}}"#, "no ".repeat(1300));
+    let is_full = || matches!(engine.get("/readyz"), Some((503, body)) if body.contains("\"journal_full\":true"));
+    let mut dropped = 0_u32;
+    while !is_full() {
+        for _ in 0..200 {
+            fs::write(folder.join(format!("{dropped}")), &order).expect("it is written");
+            dropped += 1;
+        }
+        wait_until("they are taken, or the journal is full", || {
+            engine.metric("tidemill_events_accepted_total", "") == f64::from(dropped) || is_full()
+        });
+    }
+    assert!(
+        engine.log().contains("has reached engine.journal_limit"),
+        "{}",
+        engine.log()
+    );
+    fs::write(
+        folder.join("last"),
+        r#"{"do": "kv-set", "key": "last", "text": "handled"}"#,
+    )
+    .expect("it is written");
+
+    site.succeeds(&["dead-letters", "purge", "--all", "--yes"]);
+    wait_until("what waited is taken", || {
+        site.key("probe", "last").is_some()
+    });
     engine.stop();
 }

@@ -11,23 +11,8 @@ use std::{
     time::Duration,
 };
 
+use super::TALLY;
 use crate::harness::{Site, files, wait_until};
-
-const CONFIG: &str = r#"
-[engine]
-admin = "127.0.0.1:0"
-[buckets.in]
-url = "file:buckets/in"
-[buckets.out]
-url = "file:buckets/out"
-[functions.tally]
-component = "PROBE"
-env = { ORDER = '{ "do": "tally", "key": "all", "bucket": "out" }' }
-allow = { read = ["in"], write = ["out"], store = ["probe"] }
-[triggers.tally]
-function = "tally"
-bucket = { name = "in", rescan = "2s" }
-"#;
 
 /// The seed of the moments: printed, and taken from the environment to repeat a run.
 fn seed() -> u64 {
@@ -46,7 +31,7 @@ fn every_object_takes_effect_exactly_once_whenever_the_engine_dies() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(20);
     let mut random = fastrand::Rng::with_seed(seed());
-    let site = Site::new(CONFIG);
+    let site = Site::new(TALLY);
     let (inbox, outbox) = (site.bucket("in"), site.bucket("out"));
 
     // Somebody drops files, in every way there is, until all kills are done.

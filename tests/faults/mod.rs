@@ -3,3 +3,20 @@
 
 mod disk;
 mod kill;
+
+/// Counts each object once in a counter of its own and once in one for all, and writes one to `out`.
+const TALLY: &str = r#"
+[engine]
+admin = "127.0.0.1:0"
+[buckets.in]
+url = "file:buckets/in"
+[buckets.out]
+url = "file:buckets/out"
+[functions.tally]
+component = "PROBE"
+env = { ORDER = '{ "do": "tally", "key": "all", "bucket": "out" }' }
+allow = { read = ["in"], write = ["out"], store = ["probe"] }
+[triggers.tally]
+function = "tally"
+bucket = { name = "in", rescan = "1s" }
+"#;

@@ -94,22 +94,18 @@ impl Hints {
     }
 
     fn note_kind(&self, event: Event) -> bool {
-        let settled = Hint {
-            file: Some(Change::Settled),
-            ..Hint::default()
-        };
         let change = |change| Hint {
             file: Some(change),
             ..Hint::default()
         };
         let vanished = Hint {
             vanished: true,
-            ..settled
+            ..change(Change::Gone)
         };
         let hint = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(RenameMode::To))
-            | EventKind::Remove(RemoveKind::File) => settled,
+            | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => change(Change::Settled),
+            EventKind::Remove(RemoveKind::File) => change(Change::Gone),
             EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
                 vanished
             }
@@ -207,7 +203,7 @@ mod tests {
             None
         );
         let moved = after(&[GONE]);
-        assert_eq!((moved.file, moved.vanished), (Some(Change::Settled), true));
+        assert_eq!((moved.file, moved.vanished), (Some(Change::Gone), true));
     }
 
     #[test]

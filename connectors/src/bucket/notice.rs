@@ -30,15 +30,6 @@ impl Source {
         }
     }
 
-    /// Has keys that are being observed looked at once more afterwards.
-    pub(super) fn look_again(&mut self, which: impl Fn(&str) -> bool) {
-        for (key, noticed) in &mut self.running {
-            if which(key) {
-                noticed.get_or_insert(Change::Settled);
-            }
-        }
-    }
-
     pub(super) async fn take_hints(&mut self) {
         let hinted = self.hints.take();
         let bucket = self.observer.bucket.clone();
@@ -81,7 +72,11 @@ impl Source {
         if hint.vanished {
             // What is being observed below it may have been there, but not in the ledger yet.
             let below = format!("{key}/");
-            self.look_again(|key| key.starts_with(&below));
+            for (key, noticed) in &mut self.running {
+                if key.starts_with(&below) {
+                    noticed.get_or_insert(Change::Touched);
+                }
+            }
             if self.vanished.len() < FOLDERS {
                 self.vanished.push_back(key.clone());
             } else {
@@ -144,7 +139,7 @@ impl Source {
         let last = page.last().map(|entry| entry.key.clone());
         for entry in page {
             if entry.key.starts_with(&folder) {
-                self.note(&entry.key, Change::Settled);
+                self.note(&entry.key, Change::Touched);
             }
         }
         if let Some(last) = last

@@ -20,8 +20,10 @@ use super::tuning::Tuning;
 /// What was noticed of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Closed by its writer, renamed into place, or gone.
+    /// Closed by its writer, or renamed into place.
     Settled,
+    /// Gone. Whatever is there by now is another file.
+    Gone,
     /// Written to; whoever writes closes it later.
     Written,
     /// Created; whoever created it closes it later, unless it is a link.
@@ -72,6 +74,7 @@ impl Need {
     fn after(self, change: Change) -> Need {
         match (change, self) {
             (Change::Settled, _) => Need::Nothing,
+            (Change::Gone, _) => Need::SCANNED,
             (Change::Touched, need) => need,
             (change, need) => {
                 let (was_written, was_created, last) = match need {
@@ -169,6 +172,7 @@ impl Pending {
         let need = known.map_or(Need::SCANNED, |(_, need)| need).after(change);
         let due = match (need, known) {
             (Need::Nothing, _) => now + t.tick,
+            _ if change == Change::Gone => now,
             (_, Some((due, before))) if before != Need::Nothing => due,
             _ if change == Change::Touched => now,
             _ => now + t.still,
@@ -284,6 +288,9 @@ mod tests {
         assert_eq!(after(&[Settled]), (T.tick, Need::Nothing));
         assert_eq!(after(&[Created, Written, Settled]), (T.tick, Need::Nothing));
         assert_eq!(after(&[Settled, Touched]), (T.tick, Need::Nothing));
+        assert_eq!(after(&[Written, Gone]), (Duration::ZERO, Need::SCANNED));
+        assert_eq!(after(&[Settled, Gone]), (Duration::ZERO, Need::SCANNED));
+        assert_eq!(after(&[Gone, Settled]), (T.tick, Need::Nothing));
         assert_eq!(after(&[Created]), (T.still, created));
         assert_eq!(after(&[Created, Written]), (T.still, writing(true)));
         assert_eq!(after(&[Settled, Written]), (T.still, writing(false)));

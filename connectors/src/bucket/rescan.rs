@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     clock,
     health::State,
-    pending::Need,
+    pending::{Change, Need},
     scan::{self, Found, Scan},
     source::{Done, Origin, Source},
     tuning::BATCH,
@@ -157,10 +157,10 @@ impl Source {
         }
         if ask && scan.paged.is_none() {
             // What is being observed may be gone since, and come into the ledger after its page.
-            let seen = std::mem::take(&mut scan.seen);
-            self.look_again(|key| !seen.contains(key));
-            if let Some(scan) = &mut self.scan {
-                scan.seen = seen;
+            for (key, noticed) in &mut self.running {
+                if !scan.seen.contains(key) {
+                    noticed.get_or_insert(Change::Touched);
+                }
             }
         }
         for (key, known) in ready {

@@ -2,7 +2,7 @@
 //! the attempt has ended, and reads see them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,41 +15,16 @@ use tidemill_core::{
     identity::DeliveryId,
     ledger::Object,
 };
-use tidemill_journal::{Journal, KvRead, KvWrite, Version};
+use tidemill_journal::Journal;
 
-use super::locks::{KeyLocks, StoreKey};
+use super::{
+    effects::Effects,
+    locks::{KeyLocks, StoreKey},
+};
 use crate::{clock, functions::Deployed, objects::Objects, trace};
 
 /// How many keys or objects one call lists at most.
 const PAGE: usize = 1000;
-
-/// The objects that the engine is writing or has just written, with their hops, until the commit
-/// has brought them to the ledger. A watcher may notice an object before its commit.
-#[derive(Default)]
-pub struct HopMemory(Mutex<HashMap<(String, String), u32>>);
-
-impl HopMemory {
-    /// Remembers an object that is about to be written.
-    pub fn announce(&self, bucket: &str, key: &str, hops: u32) {
-        self.lock()
-            .insert((bucket.to_owned(), key.to_owned()), hops);
-    }
-
-    /// Forgets it: the ledger has it.
-    pub fn forget(&self, bucket: &str, key: &str) {
-        self.lock().remove(&(bucket.to_owned(), key.to_owned()));
-    }
-
-    pub(super) fn get(&self, bucket: &str, key: &str) -> Option<u32> {
-        self.lock()
-            .get(&(bucket.to_owned(), key.to_owned()))
-            .copied()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), u32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The object that triggered an attempt.
 #[derive(Clone, Debug)]
@@ -60,57 +35,6 @@ pub struct Trigger {
     pub key: String,
     /// The version that the event tells of; reads of another one fail.
     pub etag: Option<String>,
-}
-
-/// What an attempt has read and would write.
-#[derive(Default)]
-pub struct Effects {
-    reads: BTreeMap<StoreKey, (Version, Option<Bytes>)>,
-    writes: BTreeMap<StoreKey, Option<Bytes>>,
-    /// Objects to write, or to delete, by bucket and key.
-    pub objects: BTreeMap<(String, String), Option<Bytes>>,
-    /// Events to emit.
-    pub emitted: Vec<Event>,
-    /// The object that triggered is gone or is another one now.
-    pub superseded: bool,
-}
-
-impl Effects {
-    /// Leaves only what is known of the object that triggered: the attempt failed.
-    pub fn throw_away(&mut self) {
-        *self = Effects {
-            superseded: self.superseded,
-            ..Effects::default()
-        };
-    }
-
-    /// The keys that were read or written.
-    pub fn touched(&self) -> BTreeSet<StoreKey> {
-        self.reads
-            .keys()
-            .chain(self.writes.keys())
-            .cloned()
-            .collect()
-    }
-
-    /// What the commit must find unchanged.
-    pub fn reads(&self) -> Vec<KvRead> {
-        let read = |((store, key), (version, _)): (&StoreKey, &(Version, Option<Bytes>))| KvRead {
-            store: store.clone(),
-            key: key.clone(),
-            version: *version,
-        };
-        self.reads.iter().map(read).collect()
-    }
-
-    /// What the commit writes.
-    pub fn take_writes(&mut self) -> Vec<KvWrite> {
-        let write = |((store, key), value)| KvWrite { store, key, value };
-        std::mem::take(&mut self.writes)
-            .into_iter()
-            .map(write)
-            .collect()
-    }
 }
 
 /// The host of one attempt.
@@ -188,14 +112,8 @@ impl AttemptHost {
 
     async fn read_key(&self, store: &str, key: &str) -> Result<Option<Bytes>, HostError> {
         let place = (store.to_owned(), key.to_owned());
-        {
-            let effects = self.effects();
-            if let Some(value) = effects.writes.get(&place) {
-                return Ok(value.clone());
-            }
-            if let Some((_, value)) = effects.reads.get(&place) {
-                return Ok(value.clone());
-            }
+        if let Some(value) = self.effects().known_key(&place) {
+            return Ok(value);
         }
         if !self.held.contains(&place) {
             self.locks.until_free(store, key).await;
@@ -205,7 +123,7 @@ impl AttemptHost {
             Some(found) => (found.version, Some(found.value)),
             None => (0, None),
         };
-        self.effects().reads.insert(place, (version, value.clone()));
+        self.effects().read_key(place, version, value.clone());
         Ok(value)
     }
 
@@ -217,50 +135,33 @@ impl AttemptHost {
         limit: u64,
     ) -> Result<Bytes, HostError> {
         self.may_read(bucket, key)?;
-        let own = self
-            .effects()
-            .objects
-            .get(&(bucket.to_owned(), key.to_owned()))
-            .cloned();
-        match own {
-            Some(Some(content)) => Ok(slice(content, range)),
-            Some(None) => Err(HostError::NotFound),
-            None => {
-                let pinned = self.pinned(bucket, key);
-                let read = self.objects.read(bucket, key, range, pinned, limit).await;
-                read.map_err(|error| self.note_superseded(pinned.is_some(), error))
-            }
+        let own = self.effects().own_object(bucket, key);
+        if let Some(own) = own {
+            return own.map(|content| slice(content, range));
         }
+        let pinned = self.pinned(bucket, key);
+        let read = self.objects.read(bucket, key, range, pinned, limit).await;
+        read.map_err(|error| self.note_superseded(pinned.is_some(), error))
     }
 
     async fn describe_object(&self, bucket: &str, key: &str) -> Result<Object, HostError> {
         self.may_read(bucket, key)?;
-        let own = self
-            .effects()
-            .objects
-            .get(&(bucket.to_owned(), key.to_owned()))
-            .cloned();
-        match own {
-            Some(Some(content)) => Ok(Object {
+        let own = self.effects().own_object(bucket, key);
+        if let Some(own) = own {
+            return own.map(|content| Object {
                 key: key.to_owned(),
                 etag: String::new(),
                 size: content.len() as u64,
                 modified: clock::now(),
-            }),
-            Some(None) => Err(HostError::NotFound),
-            None => {
-                let pinned = self.pinned(bucket, key);
-                let found = self.objects.head(bucket, key).await.and_then(|object| {
-                    let same = pinned.is_none_or(|etag| etag == object.etag);
-                    if same {
-                        Ok(object)
-                    } else {
-                        Err(HostError::Changed)
-                    }
-                });
-                found.map_err(|error| self.note_superseded(pinned.is_some(), error))
-            }
+            });
         }
+        let pinned = self.pinned(bucket, key);
+        let found = self.objects.head(bucket, key).await;
+        let found = found.and_then(|object| match pinned {
+            Some(etag) if etag != object.etag => Err(HostError::Changed),
+            _ => Ok(object),
+        });
+        found.map_err(|error| self.note_superseded(pinned.is_some(), error))
     }
 }
 

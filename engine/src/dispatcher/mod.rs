@@ -1,18 +1,21 @@
 //! The dispatcher: from an accepted event to the commit of what its handler did.
 //!
 //! An event enters by [`intake`], is matched and journaled; [`drive`] starts its deliveries as core
-//! decides; [`attempt`] runs one and settles it in the journal. Everything a delivery causes
+//! decides; [`attempt`] runs one and [`settle`] commits how it ended. Everything a delivery causes
 //! becomes durable in one commit, and nothing that is not durable is ever acted upon.
 
 mod attempt;
 mod commit;
 mod drive;
+mod effects;
+mod hops;
 mod host;
 pub mod intake;
 mod invoke;
 mod locks;
 mod outbox;
 pub mod redrive;
+mod settle;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -36,14 +39,10 @@ use tidemill_journal::{Accepted, Added, Journal, NewDelivery};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    dispatcher::{host::HopMemory, locks::KeyLocks},
-    functions::Deployed,
-    metrics::Metrics,
-    objects::Objects,
-};
+use crate::{dispatcher::locks::KeyLocks, functions::Deployed, metrics::Metrics, objects::Objects};
 
 pub use drive::Drained;
+pub use hops::HopMemory;
 pub use invoke::Invoked;
 pub use redrive::RedriveError;
 
@@ -86,8 +85,6 @@ pub struct Parts {
     /// Stops the intake and new attempts.
     pub stop: CancellationToken,
 }
-
-pub use host::HopMemory as Hops;
 
 /// The running dispatcher. One per engine, shared by all that offer, run or ask.
 pub struct Dispatcher {

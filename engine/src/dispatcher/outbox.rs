@@ -11,11 +11,7 @@ use tidemill_core::{
 };
 use tidemill_journal::{Settle, Unit, UnitResult};
 
-use super::{
-    Dispatcher,
-    attempt::{Ended, record},
-    host::Effects,
-};
+use super::{Dispatcher, attempt::Ended, effects::Effects, settle::record};
 use crate::clock;
 
 /// The outbox tries by itself, for longer than an outage should last: what it carries is decided

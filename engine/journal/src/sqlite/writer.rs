@@ -27,6 +27,9 @@ pub const QUEUE: usize = COMMIT_UNITS;
 /// plus what is committed while a reader is in the way. Carried over after the answers are out.
 const CHECKPOINT_PAGES: u64 = 4096;
 
+/// The same when nobody waits: 1 MiB. What purging gave back is then free soon, and counted so.
+const IDLE_CHECKPOINT_PAGES: u64 = 256;
+
 /// Pages that one step gives back to the file system: 1 MiB, or a millisecond.
 const SHRINK_PAGES: u64 = 256;
 
@@ -130,9 +133,12 @@ impl<'c> Writer<'c> {
         while let Some(job) = first.take() {
             let (group, next) = gather(job, &mut queue);
             self.commit(group);
-            self.checkpoint_if_long();
+            self.checkpoint_if_longer(self.checkpoint_at);
             first = next;
             while first.is_none() && queue.is_empty() && self.shrink() {}
+            if first.is_none() && queue.is_empty() {
+                self.checkpoint_if_longer(IDLE_CHECKPOINT_PAGES);
+            }
             first = first.or_else(|| queue.blocking_recv());
         }
     }
@@ -242,8 +248,8 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    fn checkpoint_if_long(&mut self) {
-        if self.log.load(Ordering::Relaxed) < self.checkpoint_at {
+    fn checkpoint_if_longer(&mut self, pages: u64) {
+        if self.log.load(Ordering::Relaxed) < pages || self.shared.broken.get().is_some() {
             return;
         }
         let done = self
@@ -256,6 +262,9 @@ impl<'c> Writer<'c> {
             Ok((frames, carried)) if frames == carried => {
                 self.checkpoint_at = CHECKPOINT_PAGES;
                 self.log.store(0, Ordering::Relaxed);
+                if let Err(error) = self.measure() {
+                    self.fault(&error);
+                }
             }
             // A reader still needs the log; come back when it has grown by as much again.
             Ok((frames, _)) => self.checkpoint_at = frames as u64 + CHECKPOINT_PAGES,
@@ -283,7 +292,7 @@ impl<'c> Writer<'c> {
             .conn
             .execute_batch(&format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"))
             .and_then(|()| self.measure());
-        self.checkpoint_if_long();
+        self.checkpoint_if_longer(self.checkpoint_at);
         shrunk.map_err(|error| self.fault(&error)).is_ok()
     }
 
