@@ -159,7 +159,7 @@ fn check_tells_what_there_is() {
     let told = site.succeeds(&["check"]);
     assert_eq!(
         told.trim(),
-        "tidemill.toml: fine: 1 triggers, 1 functions, 2 buckets"
+        "tidemill.toml: fine: 1 trigger, 1 function, 2 buckets"
     );
 }
 

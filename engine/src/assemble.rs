@@ -3,13 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidemill_config::plan::{BucketSource, EnginePlan, FunctionPlan, Plan, SourcePlan};
+use tidemill_config::plan::{EnginePlan, FunctionPlan, Plan, SourcePlan, TriggerPlan};
 use tidemill_connectors::bucket::{self, AfterHandling, Bucket, BucketConnector, Health, State};
 use tidemill_core::{filter::ObjectFilter, ledger};
 use tidemill_journal::{OpenError, SqliteJournal, SqliteOptions};
@@ -58,12 +59,19 @@ pub struct SourceHealth {
 }
 
 impl SourceHealth {
+    fn of(connector: &BucketConnector) -> SourceHealth {
+        SourceHealth {
+            bucket: connector.bucket().name().to_owned(),
+            health: connector.health(),
+        }
+    }
+
     /// Its source attribute.
     pub fn source(&self) -> String {
         ledger::source(&self.bucket)
     }
 
-    /// Whether it has seen all that was there when it started, and is watching.
+    /// Whether it has seen all that was there when it started, and its folder is there.
     pub fn is_ready(&self) -> bool {
         let status = self.health.status();
         status.ready && status.state != State::FolderMissing
@@ -92,15 +100,9 @@ impl StartErrors {
         if errors.len() == 1 {
             return errors.remove(0);
         }
-        let lines: Vec<String> = errors
-            .iter()
-            .map(|error| format!("\n  - {error:#}"))
-            .collect();
-        anyhow!(
-            "{} things keep the engine from starting:{}",
-            lines.len(),
-            lines.concat()
-        )
+        let lines: Vec<String> = errors.iter().map(|e| format!("\n  - {e:#}")).collect();
+        let (count, lines) = (errors.len(), lines.concat());
+        anyhow!("{count} things keep the engine from starting:{lines}")
     }
 }
 
@@ -111,7 +113,7 @@ impl<E: Into<anyhow::Error>> From<E> for StartErrors {
 }
 
 /// The journal's file in the data folder.
-pub fn journal_path(plan: &EnginePlan) -> std::path::PathBuf {
+pub fn journal_path(plan: &EnginePlan) -> PathBuf {
     plan.data.join("journal.db")
 }
 
@@ -120,7 +122,7 @@ pub fn open_journal(plan: &EnginePlan) -> Result<SqliteJournal, OpenError> {
     SqliteJournal::open(&journal_path(plan), SqliteOptions::default())
 }
 
-/// Builds the parts. Blocks this task while functions compile; other tasks go on.
+/// Builds the parts. This task waits while functions compile; others go on.
 pub async fn assemble(
     plan: &Plan,
     selection: Selection,
@@ -131,17 +133,17 @@ pub async fn assemble(
         Selection::Only(name) => plan.functions.get(name).cloned().into_iter().collect(),
     };
     let mut errors = Vec::new();
-    let (buckets, feedback) = open_buckets(plan, &mut errors);
+    let Opened {
+        buckets,
+        watched,
+        feedback,
+    } = open_buckets(plan, &mut errors);
     let deployed = deploy_all(plan, &wanted, &mut errors).await?;
     if !errors.is_empty() {
         return Err(StartErrors(errors));
     }
     let journal = Arc::new(open_journal(&plan.engine)?);
 
-    let sources = match selection {
-        Selection::All => bucket_sources(plan),
-        Selection::Only(_) => BTreeMap::new(),
-    };
     let hops = Arc::new(HopMemory::default());
     let metrics = Arc::new(Metrics::default());
     metrics
@@ -155,11 +157,11 @@ pub async fn assemble(
                 hops.announce(bucket, key, count);
             }
         };
-        AfterHandling::new(buckets.values().cloned(), Arc::new(before_write))
+        AfterHandling::new(buckets.into_values(), Arc::new(before_write))
     };
     let dispatcher = Dispatcher::new(Parts {
         journal: journal.clone(),
-        triggers: triggers(plan, &sources, &deployed),
+        triggers: triggers(plan, &deployed),
         functions: deployed,
         objects,
         destination: Arc::new(destination),
@@ -169,57 +171,33 @@ pub async fn assemble(
         concurrency: INSTANCES as usize,
         stop: stop.clone(),
     });
-    warn_of_strays(&dispatcher).await?;
 
-    let mut connectors = Vec::new();
-    let mut healths = Vec::new();
-    for (name, triggers) in &sources {
-        let Some((bucket, rescan)) = buckets
-            .get(*name)
-            .zip(triggers.first().map(|(_, s)| s.rescan))
-        else {
-            continue;
-        };
-        let connector = BucketConnector::new(bucket.clone(), rescan);
-        healths.push(SourceHealth {
-            bucket: (*name).clone(),
-            health: connector.health(),
-        });
-        connectors.push(connector);
-    }
+    let connectors: Vec<BucketConnector> = match selection {
+        Selection::All => {
+            warn_of_strays(&dispatcher).await?;
+            watched
+                .into_iter()
+                .map(|(b, rescan)| BucketConnector::new(b, rescan))
+                .collect()
+        }
+        Selection::Only(_) => Vec::new(),
+    };
+    let sources = connectors.iter().map(SourceHealth::of).collect();
     Ok(Assembled {
         dispatcher,
         connectors,
         journal,
         metrics,
-        sources: healths,
+        sources,
     })
 }
 
-/// The triggers of each bucket.
-type BucketSources<'a> = BTreeMap<&'a String, Vec<(&'a String, &'a BucketSource)>>;
-
-fn bucket_sources(plan: &Plan) -> BucketSources<'_> {
-    let mut sources = BucketSources::new();
-    for (name, trigger) in &plan.triggers {
-        if let SourcePlan::Bucket(source) = &trigger.source {
-            sources
-                .entry(&source.bucket)
-                .or_default()
-                .push((name, source));
-        }
-    }
-    sources
-}
-
-fn triggers(
-    plan: &Plan,
-    sources: &BucketSources<'_>,
-    deployed: &BTreeMap<String, Arc<Deployed>>,
-) -> Vec<Trigger> {
-    let all = sources.values().flatten();
-    let all = all.filter_map(|(name, source)| {
-        let trigger = plan.triggers.get(*name)?;
+/// The triggers whose functions are deployed.
+fn triggers(plan: &Plan, deployed: &BTreeMap<String, Arc<Deployed>>) -> Vec<Trigger> {
+    let with_parts = |trigger: &Arc<TriggerPlan>| {
+        let SourcePlan::Bucket(source) = &trigger.source else {
+            return None;
+        };
         Some(Trigger {
             name: trigger.name.clone(),
             source: ledger::source(&source.bucket),
@@ -233,27 +211,39 @@ fn triggers(
             retry: trigger.retry,
             after: source.after.clone(),
         })
-    });
-    all.collect()
+    };
+    plan.triggers.values().filter_map(with_parts).collect()
 }
 
-/// Opens the buckets, and tells which of them are both watched and written to by the engine.
-fn open_buckets(
-    plan: &Plan,
-    errors: &mut Vec<anyhow::Error>,
-) -> (BTreeMap<String, Bucket>, BTreeSet<String>) {
-    let mut opened = BTreeMap::new();
-    let mut feedback = BTreeSet::new();
+/// The buckets of a plan.
+#[derive(Default)]
+struct Opened {
+    buckets: BTreeMap<String, Bucket>,
+    /// Those that triggers listen to, and how long after a scan the next one begins.
+    watched: Vec<(Bucket, Duration)>,
+    /// Those that triggers listen to and the engine itself writes to.
+    feedback: BTreeSet<String>,
+}
+
+fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
+    let mut all = Opened::default();
     for settings in bucket::Settings::of(plan) {
-        if settings.needs_write && settings.rescan.is_some() {
-            feedback.insert(settings.name.clone());
+        let bucket = match settings.open() {
+            Ok(bucket) => bucket,
+            Err(error) => {
+                errors.push(error.into());
+                continue;
+            }
+        };
+        if let Some(rescan) = settings.rescan {
+            all.watched.push((bucket.clone(), rescan));
+            if settings.needs_write {
+                all.feedback.insert(settings.name.clone());
+            }
         }
-        match settings.open() {
-            Ok(bucket) => drop(opened.insert(settings.name, bucket)),
-            Err(error) => errors.push(error.into()),
-        }
+        all.buckets.insert(settings.name, bucket);
     }
-    (opened, feedback)
+    all
 }
 
 /// Deploys the functions, several at a time, with a line of progress for a person.
@@ -263,31 +253,30 @@ async fn deploy_all(
     errors: &mut Vec<anyhow::Error>,
 ) -> Result<BTreeMap<String, Arc<Deployed>>, StartErrors> {
     let data = plan.engine.data.clone();
-    let cache = data.join("compiled");
     let settings = Settings {
         instances: INSTANCES,
-        cache,
+        cache: data.join("compiled"),
     };
     let sandbox = tokio::task::spawn_blocking(move || Sandbox::new(settings)).await??;
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} functions loaded")?;
     let bar = ProgressBar::new(wanted.len() as u64).with_style(style);
-    let mut tasks = tokio::task::JoinSet::new();
     let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
     let mut waiting = wanted.iter();
+    let mut tasks = tokio::task::JoinSet::new();
     let mut deployed = BTreeMap::new();
     loop {
         while tasks.len() < at_a_time
             && let Some(plan) = waiting.next()
         {
             let (sandbox, data, plan) = (sandbox.clone(), data.clone(), plan.clone());
-            tasks.spawn_blocking(move || deploy(&sandbox, &data, &plan));
+            tasks.spawn_blocking(move || functions::deploy(&sandbox, &data, PAYLOAD, &plan));
         }
         let Some(done) = tasks.join_next().await else {
             break;
         };
         match done? {
             Ok(function) => drop(deployed.insert(function.plan.name.clone(), Arc::new(function))),
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(error.into()),
         }
         bar.inc(1);
     }
@@ -295,20 +284,17 @@ async fn deploy_all(
     Ok(deployed)
 }
 
-fn deploy(sandbox: &Sandbox, data: &Path, plan: &Arc<FunctionPlan>) -> anyhow::Result<Deployed> {
-    Ok(functions::deploy(sandbox, data, PAYLOAD, plan)?)
-}
-
 /// Names what the journal holds for triggers that the plan does not have.
 async fn warn_of_strays(dispatcher: &Dispatcher) -> anyhow::Result<()> {
     let pending = dispatcher.journal().pending_triggers().await;
     let known = dispatcher.queue_names();
     for (trigger, count) in pending.context("cannot read the journal")? {
-        if !known.contains(trigger.as_str()) && !known.is_empty() {
+        if !known.contains(trigger.as_str()) {
             tracing::warn!(
                 trigger,
                 count,
-                "the journal holds deliveries of a trigger that is not in the file: they wait until it is back"
+                "the journal holds deliveries of a trigger that is not in the file: they wait \
+                 until it is back"
             );
         }
     }

@@ -88,6 +88,11 @@ impl BucketConnector {
         }
     }
 
+    /// The bucket.
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
     /// What the connector says of itself.
     pub fn health(&self) -> Health {
         self.health.clone()

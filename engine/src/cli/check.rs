@@ -20,12 +20,12 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
         let (name, path) = (&function.name, function.component.display());
         println!("note: function `{name}`: its component {path} is not there yet");
     }
-    println!(
-        "{}: fine: {} triggers, {} functions, {} buckets",
-        file.display(),
-        plan.triggers.len(),
-        plan.functions.len(),
-        plan.buckets.len(),
-    );
+    let parts = [
+        (plan.triggers.len(), "trigger"),
+        (plan.functions.len(), "function"),
+        (plan.buckets.len(), "bucket"),
+    ];
+    let parts = parts.map(|(n, what)| format!("{n} {what}{}", if n == 1 { "" } else { "s" }));
+    println!("{}: fine: {}", file.display(), parts.join(", "));
     Ok(())
 }
