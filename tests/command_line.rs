@@ -215,19 +215,22 @@ fn a_token_guards_the_admin_address() {
     let (_, error) = site.fails(&["invoke", "probe", "--data", "{}"]);
     assert!(error.contains("TIDEMILL_TEST_TOKEN is not set"), "{error}");
     let address = engine.admin().expect("an address");
-    let get = |token: &str| {
+    let get = |token: &str, origin: Option<&str>| {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .build();
         let agent = ureq::Agent::new_with_config(config);
-        let request = agent.get(format!("http://{address}/metrics"));
-        request
-            .header("authorization", format!("Bearer {token}"))
-            .call()
-            .expect("an answer")
-            .status()
-            .as_u16()
+        let mut request = agent.get(format!("http://{address}/metrics"));
+        request = request.header("authorization", format!("Bearer {token}"));
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        request.call().expect("an answer").status().as_u16()
     };
-    assert_eq!((get("open"), get("open sesame")), (401, 200));
+    assert_eq!(get("open", None), 401);
+    assert_eq!(get("open sesame", None), 200);
+    assert_eq!(get("open sesame", Some(&format!("http://{address}"))), 200);
+    // A page from elsewhere that the browser lets reach a loopback address.
+    assert_eq!(get("open sesame", Some("http://evil.example")), 403);
     engine.stop();
 }

@@ -11,7 +11,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -24,6 +24,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{assemble::SourceHealth, dispatcher::Dispatcher, metrics::Metrics, views::Refusal};
+
+/// The largest body of a request: an event of the largest payload, as JSON.
+const BODY: usize = 16 << 20;
 
 /// What the admin address shows and does.
 pub struct Admin {
@@ -75,6 +78,7 @@ pub async fn serve(
         .route("/api/dead-letters/{id}", delete(api::purge))
         .route("/api/dead-letters/{id}/redrive", post(api::redrive))
         .route("/api/invoke/{function}", post(api::invoke))
+        .layer(DefaultBodyLimit::max(BODY))
         .route_layer(middleware::from_fn_with_state(admin.clone(), guard));
     let app = guarded
         .route("/healthz", get(|| async { "ok\n" }))

@@ -126,10 +126,10 @@ fn show(invoked: &InvokedView, json: bool) -> anyhow::Result<()> {
         }
     }
     let (ms, kib) = (invoked.wall_us as f64 / 1000.0, invoked.memory / 1024);
-    eprintln!(
-        "{} in {ms:.1} ms, {kib} KiB of memory, {} events emitted",
-        invoked.outcome, invoked.emitted
-    );
+    eprintln!("{} in {ms:.1} ms, {kib} KiB of memory", invoked.outcome);
+    if invoked.emitted > 0 {
+        eprintln!("events emitted: {}", invoked.emitted);
+    }
     for (bucket, key) in &invoked.written {
         eprintln!("wrote {bucket}/{key}");
     }

@@ -90,7 +90,7 @@ impl Dispatcher {
             self.metrics
                 .attempt(&trigger.function.plan.name, &ended.outcome, &ended.usage);
             if ended.outcome != Outcome::Ok {
-                if ended.effects.superseded && pinned {
+                if ended.effects.superseded && delivery.redrive.is_none() {
                     return self.skip(&delivery, &ended).await;
                 }
                 return self

@@ -51,12 +51,17 @@ impl Dispatcher {
             let mut ended = self.attempt(&running, std::mem::take(&mut keys)).await;
             self.metrics
                 .attempt(&function.plan.name, &ended.outcome, &ended.usage);
+            let kept = ended
+                .effects
+                .objects
+                .iter()
+                .filter(|(_, content)| content.is_some());
             let mut invoked = Invoked {
                 outcome: ended.outcome.clone(),
                 reply: ended.reply.take(),
                 usage: ended.usage,
                 emitted: ended.effects.emitted.len(),
-                written: Vec::new(),
+                written: kept.map(|(place, _)| place.clone()).collect(),
             };
             if invoked.outcome != Outcome::Ok {
                 return Some(invoked);
@@ -71,11 +76,6 @@ impl Dispatcher {
             keys = ended.effects.touched();
             let unit = self.effects_unit(function, &mut ended, written);
             let accept = unit.accept.clone();
-            for object in &unit.written {
-                invoked
-                    .written
-                    .push((object.bucket.clone(), object.key.clone()));
-            }
             match self.commit(unit).await {
                 Some(UnitResult::Committed { added }) => {
                     self.arrived(&accept, &added);
