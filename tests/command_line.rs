@@ -154,6 +154,19 @@ fn invoke_with_and_without_an_engine() {
 }
 
 #[test]
+fn keys_are_listed_page_by_page() {
+    let site = site();
+    let many = r#"{"do": "kv-many", "key": "k", "count": 2500}"#;
+    site.succeeds(&["invoke", "probe", "--data", many]);
+    let told = site.succeeds(&["invoke", "probe", "--data", r#"{"do": "kv-keys"}"#]);
+    let keys: Vec<String> = serde_json::from_str(&told).expect("JSON");
+    // All but the first, which was deleted again in the same attempt.
+    let mut expected: Vec<String> = (1..2500).map(|n| format!("k{n}")).collect();
+    expected.sort();
+    assert_eq!(keys, expected);
+}
+
+#[test]
 fn check_tells_what_there_is() {
     let site = site();
     let told = site.succeeds(&["check"]);

@@ -74,7 +74,7 @@ pub trait HostCalls: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Bytes>, HostError>>;
     /// Sets a key, or deletes it.
     fn kv_set(&self, store: &str, key: &str, value: Option<Bytes>) -> Result<(), HostError>;
-    /// At most 1,000 keys that sort after `after`, in order.
+    /// The next 1,000 keys that sort after `after`, in order; fewer only if there are no more.
     fn kv_keys<'a>(
         &'a self,
         store: &'a str,

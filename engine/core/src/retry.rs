@@ -18,7 +18,7 @@ pub struct RetryPolicy {
 }
 
 /// What the policy says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Try again at this time.
     RetryAt(Timestamp),

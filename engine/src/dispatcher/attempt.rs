@@ -18,7 +18,7 @@ use tidemill_journal::{UnitResult, WrittenObject};
 use tidemill_sandbox::DeliveryInfo;
 
 use super::{
-    Dispatcher,
+    Dispatcher, Trigger,
     effects::Effects,
     host::{self, AttemptHost},
     locks::{HeldKeys, StoreKey},
@@ -41,6 +41,30 @@ pub(super) struct Ended {
     pub started: Timestamp,
 }
 
+impl Ended {
+    /// One without a run of a handler behind it.
+    pub fn without_effects(outcome: Outcome, started: Timestamp) -> Ended {
+        Ended {
+            outcome,
+            reply: None,
+            usage: Usage::default(),
+            effects: Effects::default(),
+            _locks: None,
+            started,
+        }
+    }
+}
+
+/// How running to the commit ended.
+pub(super) enum Ran {
+    /// Not ok; nothing of it is durable, but for objects that were written.
+    Failed(Ended),
+    /// Ok, and all of it is durable.
+    Committed(Ended),
+    /// Ok, but the journal does not take it: the engine stops, or it was settled elsewhere.
+    Refused,
+}
+
 /// Who runs, and why.
 pub(super) struct Running<'a> {
     pub function: &'a Arc<Deployed>,
@@ -55,20 +79,28 @@ pub(super) struct Running<'a> {
 impl Dispatcher {
     /// Runs the delivery once; what is returned is to run again.
     pub(super) async fn deliver(&self, seq: Seq) -> Option<Waiting> {
-        let delivery = match self.journal.delivery(seq).await {
-            Ok(delivery) => delivery?,
-            Err(error) => {
-                tracing::error!(seq, %error, "cannot read a delivery");
-                self.watch(&error);
-                let due = clock::now().plus(limits::JOURNAL_RETRY);
-                return Some(Waiting { seq, due, size: 0 });
-            }
-        };
+        let delivery = self.read(seq).await?;
         match &delivery.work {
             Work::Handle => self.handle(delivery).await,
             Work::Outbox(action) => {
                 let action = action.clone();
                 self.publish(delivery, &action).await
+            }
+        }
+    }
+
+    /// Reads a delivery from the journal, as soon as that can be read; none, if the engine stops
+    /// before, or it is settled already.
+    async fn read(&self, seq: Seq) -> Option<Delivery> {
+        loop {
+            match self.journal.delivery(seq).await {
+                Ok(delivery) => return delivery,
+                Err(error) => {
+                    tracing::error!(seq, %error, "cannot read a delivery; trying again");
+                    self.watch(&error);
+                    let rest = tokio::time::sleep(limits::JOURNAL_RETRY);
+                    self.stop.run_until_cancelled(rest).await?;
+                }
             }
         }
     }
@@ -84,60 +116,73 @@ impl Dispatcher {
             event: &delivery.event,
             object: object_of(&delivery.event, pinned),
         };
+        match self
+            .run_to_commit(&running, Some((trigger, &delivery)))
+            .await
+        {
+            Ran::Failed(ended) if ended.effects.superseded && delivery.redrive.is_none() => {
+                self.skip(trigger, &delivery, &ended).await
+            }
+            Ran::Failed(ended) => self.failed(trigger, &delivery, &ended).await,
+            Ran::Committed(_) => {
+                self.metrics.settled(&delivery.trigger, "ok");
+                None
+            }
+            Ran::Refused => None,
+        }
+    }
+
+    /// Runs the handler until it fails or its effects are committed, together with the completion
+    /// of its delivery if there is one. A run whose reads were overtaken is repeated, uncounted.
+    pub(super) async fn run_to_commit(
+        &self,
+        run: &Running<'_>,
+        delivered: Option<(&Trigger, &Delivery)>,
+    ) -> Ran {
+        let function = &run.function.plan.name;
         let mut wanted = BTreeSet::new();
         for _ in 0..=limits::CONFLICT_RERUNS {
-            let mut ended = self.attempt(&running, std::mem::take(&mut wanted)).await;
-            self.metrics
-                .attempt(&trigger.function.plan.name, &ended.outcome, &ended.usage);
+            let mut ended = self.attempt(run, wanted).await;
+            self.metrics.attempt(function, &ended.outcome, &ended.usage);
             if ended.outcome != Outcome::Ok {
-                if ended.effects.superseded && delivery.redrive.is_none() {
-                    return self.skip(&delivery, &ended).await;
-                }
-                return self
-                    .failed(&trigger.retry, &delivery, ended, &trigger.function)
-                    .await;
+                return Ran::Failed(ended);
             }
-            let written = match self.write_objects(&running, &ended.effects).await {
+            let written = match self.write_objects(run, &ended.effects).await {
                 Ok(written) => written,
                 Err(reason) => {
                     ended.outcome = Outcome::EffectFailed { reason };
-                    return self
-                        .failed(&trigger.retry, &delivery, ended, &trigger.function)
-                        .await;
+                    return Ran::Failed(ended);
                 }
             };
-            let touched = ended.effects.touched();
-            let unit = self.completion(trigger, &delivery, &mut ended, written);
-            match self.complete(&delivery, unit).await {
+            let unit = self.completion(run.function, delivered, &ended, written);
+            match self.commit_effects(unit).await {
+                Some(UnitResult::Committed { .. }) => return Ran::Committed(ended),
                 Some(UnitResult::Conflict { store, key }) => {
-                    tracing::debug!(delivery = %delivery.id, store, key, "a read was overtaken");
-                    self.metrics.conflict(&trigger.function.plan.name);
-                    wanted = touched;
+                    tracing::debug!(delivery = %run.delivery, store, key, "a read was overtaken");
+                    self.metrics.conflict(function);
+                    wanted = ended.effects.touched();
                 }
-                _ => return None,
+                Some(result) => {
+                    tracing::warn!(
+                        delivery = %run.delivery, ?result,
+                        "settled elsewhere: its effects are thrown away"
+                    );
+                    return Ran::Refused;
+                }
+                None => return Ran::Refused,
             }
         }
-        let reason = format!(
-            "other attempts changed the keys it read, {} times in a row",
-            limits::CONFLICT_RERUNS + 1
-        );
-        let ended = Ended {
-            outcome: Outcome::Retry {
-                after: None,
-                reason,
-            },
-            reply: None,
-            usage: Usage::default(),
-            effects: Effects::default(),
-            _locks: None,
-            started: clock::now(),
+        let times = limits::CONFLICT_RERUNS + 1;
+        let reason = format!("other attempts changed the keys it read, {times} times in a row");
+        let overtaken = Outcome::Retry {
+            after: None,
+            reason,
         };
-        self.failed(&trigger.retry, &delivery, ended, &trigger.function)
-            .await
+        Ran::Failed(Ended::without_effects(overtaken, clock::now()))
     }
 
     /// Runs the handler once, holding the locks of these keys.
-    pub(super) async fn attempt(&self, run: &Running<'_>, keys: BTreeSet<StoreKey>) -> Ended {
+    async fn attempt(&self, run: &Running<'_>, keys: BTreeSet<StoreKey>) -> Ended {
         let locks = match keys.is_empty() {
             true => None,
             false => Some(self.locks.acquire(keys.clone()).await),
@@ -186,7 +231,7 @@ impl Dispatcher {
 
     /// Writes the objects of an attempt that ended ok. They are not taken back if one fails or the
     /// commit does: objects are effects outside, at least once.
-    pub(super) async fn write_objects(
+    async fn write_objects(
         &self,
         run: &Running<'_>,
         effects: &Effects,

@@ -12,7 +12,7 @@ use super::locks::StoreKey;
 #[derive(Default)]
 pub struct Effects {
     reads: BTreeMap<StoreKey, (Version, Option<Bytes>)>,
-    pub(super) writes: BTreeMap<StoreKey, Option<Bytes>>,
+    writes: BTreeMap<StoreKey, Option<Bytes>>,
     /// Objects to write, or to delete, by bucket and key.
     pub objects: BTreeMap<(String, String), Option<Bytes>>,
     /// Events to emit.
@@ -48,6 +48,20 @@ impl Effects {
         Some(content.ok_or(HostError::NotFound))
     }
 
+    /// Writes a key, or deletes it.
+    pub fn write_key(&mut self, place: StoreKey, value: Option<Bytes>) {
+        self.writes.insert(place, value);
+    }
+
+    /// What was written to a store.
+    pub fn written_keys<'a>(
+        &'a self,
+        store: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a Option<Bytes>)> {
+        let own = self.writes.iter().filter(move |((s, _), _)| s == store);
+        own.map(|((_, key), value)| (key, value))
+    }
+
     /// The keys that were read or written.
     pub fn touched(&self) -> BTreeSet<StoreKey> {
         self.reads
@@ -68,11 +82,12 @@ impl Effects {
     }
 
     /// What the commit writes.
-    pub fn take_writes(&mut self) -> Vec<KvWrite> {
-        let write = |((store, key), value)| KvWrite { store, key, value };
-        std::mem::take(&mut self.writes)
-            .into_iter()
-            .map(write)
-            .collect()
+    pub fn writes(&self) -> Vec<KvWrite> {
+        let write = |((store, key), value): (&StoreKey, &Option<Bytes>)| KvWrite {
+            store: store.clone(),
+            key: key.clone(),
+            value: value.clone(),
+        };
+        self.writes.iter().map(write).collect()
     }
 }

@@ -127,6 +127,34 @@ impl AttemptHost {
         Ok(value)
     }
 
+    /// What the journal has and this attempt did not delete, and what it wrote itself.
+    async fn list_keys(&self, store: &str, after: Option<&str>) -> Result<Vec<String>, HostError> {
+        let mut keys = BTreeSet::new();
+        let mut from = after.map(str::to_owned);
+        let end = loop {
+            let stored = self.journal.kv_keys(store, from, PAGE).await;
+            let stored = stored.map_err(failed)?;
+            let last = stored.last().filter(|_| stored.len() == PAGE).cloned();
+            keys.extend(stored);
+            for (key, value) in self.effects().written_keys(store) {
+                if value.is_none() {
+                    keys.remove(key);
+                }
+            }
+            if last.is_none() || keys.len() >= PAGE {
+                break last;
+            }
+            from = last;
+        };
+        for (key, value) in self.effects().written_keys(store) {
+            let follows = after.is_none_or(|after| key.as_str() > after);
+            if value.is_some() && follows && end.as_ref().is_none_or(|end| key <= end) {
+                keys.insert(key.clone());
+            }
+        }
+        Ok(keys.into_iter().take(PAGE).collect())
+    }
+
     async fn read_object(
         &self,
         bucket: &str,
@@ -184,9 +212,8 @@ impl HostCalls for AttemptHost {
     }
 
     fn kv_set(&self, store: &str, key: &str, value: Option<Bytes>) -> Result<(), HostError> {
-        self.effects()
-            .writes
-            .insert((store.to_owned(), key.to_owned()), value);
+        let place = (store.to_owned(), key.to_owned());
+        self.effects().write_key(place, value);
         Ok(())
     }
 
@@ -195,33 +222,7 @@ impl HostCalls for AttemptHost {
         store: &'a str,
         after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<String>, HostError>> {
-        Box::pin(async move {
-            let after = after.map(str::to_owned);
-            let stored = self
-                .journal
-                .kv_keys(store, after.clone(), PAGE)
-                .await
-                .map_err(failed)?;
-            let full = stored.len() == PAGE;
-            let mut keys: BTreeSet<String> = stored.into_iter().collect();
-            // What this attempt wrote counts, within the stretch of keys that the page covers.
-            let end = keys.last().filter(|_| full).cloned();
-            for ((_, key), value) in self
-                .effects()
-                .writes
-                .iter()
-                .filter(|((s, _), _)| s == store)
-            {
-                let covered = after.as_ref().is_none_or(|after| key > after)
-                    && end.as_ref().is_none_or(|end| key <= end);
-                match value {
-                    Some(_) if covered => drop(keys.insert(key.clone())),
-                    Some(_) => {}
-                    None => drop(keys.remove(key)),
-                }
-            }
-            Ok(keys.into_iter().collect())
-        })
+        Box::pin(self.list_keys(store, after))
     }
 
     fn object_head<'a>(

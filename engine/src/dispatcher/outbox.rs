@@ -6,12 +6,12 @@ use tidemill_core::{
     delivery::Delivery,
     destination::{OutboxAction, PublishError},
     dispatch::Waiting,
-    outcome::{Outcome, Usage},
+    outcome::Outcome,
     retry::RetryPolicy,
 };
 use tidemill_journal::{Settle, Unit, UnitResult};
 
-use super::{Dispatcher, attempt::Ended, effects::Effects, settle::record};
+use super::{Dispatcher, attempt::Ended, settle::record};
 use crate::clock;
 
 /// The outbox tries by itself, for longer than an outage should last: what it carries is decided
@@ -53,14 +53,7 @@ impl Dispatcher {
             }
             return None;
         }
-        let ended = Ended {
-            outcome,
-            reply: None,
-            usage: Usage::default(),
-            effects: Effects::default(),
-            _locks: None,
-            started,
-        };
+        let ended = Ended::without_effects(outcome, started);
         let record = record(&delivery, &ended, None);
         self.settle_failure(&PATIENCE, &delivery, &ended.outcome, record, None)
             .await

@@ -3,7 +3,7 @@
 
 use tidemill_config::plan::After;
 use tidemill_core::{
-    delivery::{AttemptRecord, Delivery, Work},
+    delivery::{AttemptRecord, Cause, Delivery, Work},
     destination::OutboxAction,
     dispatch::Waiting,
     ledger, limits,
@@ -22,59 +22,40 @@ use super::{
 use crate::{clock, functions::Deployed, trace};
 
 impl Dispatcher {
-    /// What becomes durable with an attempt that ended ok.
+    /// What becomes durable with an attempt that ended ok: its effects, and the completion of its
+    /// delivery if there is one.
     pub(super) fn completion(
         &self,
-        trigger: &Trigger,
-        delivery: &Delivery,
-        ended: &mut Ended,
-        written: Vec<WrittenObject>,
-    ) -> Unit {
-        let mut unit = self.effects_unit(&trigger.function, ended, written);
-        unit.settle = Some(Settle::Done {
-            delivery: delivery.seq,
-        });
-        unit.accept.extend(after(trigger, delivery));
-        unit
-    }
-
-    /// The effects of an attempt that ended ok, without its settlement.
-    pub(super) fn effects_unit(
-        &self,
         function: &Deployed,
-        ended: &mut Ended,
+        delivered: Option<(&Trigger, &Delivery)>,
+        ended: &Ended,
         written: Vec<WrittenObject>,
     ) -> Unit {
         let now = clock::now();
-        let emitted = std::mem::take(&mut ended.effects.emitted);
+        let emitted = ended.effects.emitted.iter();
+        let emitted = emitted.map(|event| self.route(event.clone(), now));
+        let after = delivered.and_then(|(trigger, delivery)| after(trigger, delivery));
         Unit {
+            settle: delivered.map(|(_, delivery)| Settle::Done {
+                delivery: delivery.seq,
+            }),
             reads: ended.effects.reads(),
-            writes: ended.effects.take_writes(),
-            accept: emitted
-                .into_iter()
-                .map(|event| self.route(event, now))
-                .collect(),
+            writes: ended.effects.writes(),
+            accept: emitted.chain(after).collect(),
             written,
             usage: Some(usage(&function.plan.name, ended)),
             ..Unit::default()
         }
     }
 
-    /// Commits a unit that ends a delivery and passes on what it caused.
-    pub(super) async fn complete(&self, delivery: &Delivery, unit: Unit) -> Option<UnitResult> {
+    /// Commits a unit and passes on what it caused.
+    pub(super) async fn commit_effects(&self, unit: Unit) -> Option<UnitResult> {
         let (accept, written) = (unit.accept.clone(), unit.written.clone());
         let result = self.commit(unit).await?;
-        match &result {
-            UnitResult::Committed { added } => {
-                self.arrived(&accept, added);
-                for object in &written {
-                    self.hops.forget(&object.bucket, &object.key);
-                }
-                self.metrics.settled(&delivery.trigger, "ok");
-            }
-            UnitResult::Conflict { .. } => {}
-            UnitResult::Duplicate | UnitResult::Gone => {
-                tracing::warn!(delivery = %delivery.id, ?result, "settled elsewhere: its effects are thrown away");
+        if let UnitResult::Committed { added } = &result {
+            self.arrived(&accept, added);
+            for object in &written {
+                self.hops.forget(&object.bucket, &object.key);
             }
         }
         Some(result)
@@ -82,19 +63,26 @@ impl Dispatcher {
 
     /// Ends a delivery whose object is gone or was replaced: the event of what is there now, or of
     /// its deletion, is another delivery.
-    pub(super) async fn skip(&self, delivery: &Delivery, ended: &Ended) -> Option<Waiting> {
-        let (id, trigger, object) = (delivery.id, &delivery.trigger, &delivery.event.subject);
-        tracing::info!(delivery = %id, trigger, object, "skipped: the object changed or went since");
-        let function = &self.trigger(trigger)?.function.plan.name;
+    pub(super) async fn skip(
+        &self,
+        trigger: &Trigger,
+        delivery: &Delivery,
+        ended: &Ended,
+    ) -> Option<Waiting> {
         let unit = Unit {
             settle: Some(Settle::Done {
                 delivery: delivery.seq,
             }),
-            usage: Some(usage(function, ended)),
+            usage: Some(usage(&trigger.function.plan.name, ended)),
             ..Unit::default()
         };
         if let Some(UnitResult::Committed { .. }) = self.commit(unit).await {
-            self.metrics.settled(trigger, "skipped");
+            let (id, object) = (delivery.id, &delivery.event.subject);
+            tracing::info!(
+                delivery = %id, trigger = trigger.name, object,
+                "skipped: the object changed or went since"
+            );
+            self.metrics.settled(&trigger.name, "skipped");
         }
         None
     }
@@ -102,17 +90,18 @@ impl Dispatcher {
     /// Settles an attempt that did not end ok: another one later, or a dead letter.
     pub(super) async fn failed(
         &self,
-        policy: &RetryPolicy,
+        trigger: &Trigger,
         delivery: &Delivery,
-        ended: Ended,
-        function: &Deployed,
+        ended: &Ended,
     ) -> Option<Waiting> {
-        let record = record(delivery, &ended, Some(function.component.digest()));
-        let used = usage(&function.plan.name, &ended);
-        self.settle_failure(policy, delivery, &ended.outcome, record, Some(used))
+        let function = &trigger.function;
+        let record = record(delivery, ended, Some(function.component.digest()));
+        let used = usage(&function.plan.name, ended);
+        self.settle_failure(&trigger.retry, delivery, &ended.outcome, record, Some(used))
             .await
     }
 
+    /// Commits what the policy makes of a failure, and then says so.
     pub(super) async fn settle_failure(
         &self,
         policy: &RetryPolicy,
@@ -121,49 +110,48 @@ impl Dispatcher {
         record: AttemptRecord,
         usage: Option<UsageEntry>,
     ) -> Option<Waiting> {
-        let (id, trigger, attempt) = (delivery.id, &delivery.trigger, record.attempt);
+        let (seq, attempt) = (delivery.seq, record.attempt);
+        let (now, random) = (clock::now(), fastrand::u64(..));
+        let verdict = policy.after(outcome, attempt, delivery.accepted, now, random);
+        let settle = match verdict {
+            Verdict::RetryAt(due) => Settle::Retry {
+                delivery: seq,
+                due,
+                record,
+            },
+            Verdict::GiveUp(why) => Settle::Dead {
+                delivery: seq,
+                cause: why.into(),
+                record,
+            },
+        };
+        let unit = Unit {
+            settle: Some(settle),
+            usage,
+            ..Unit::default()
+        };
+        let UnitResult::Committed { .. } = self.commit(unit).await? else {
+            tracing::warn!(delivery = %delivery.id, "settled elsewhere: this failure counts no more");
+            return None;
+        };
+        let (id, trigger) = (delivery.id, &delivery.trigger);
         let trace = trace::trace_id(delivery.event.traceparent.as_deref());
-        let now = clock::now();
-        let verdict = policy.after(outcome, attempt, delivery.accepted, now, fastrand::u64(..));
-        let (settle, again) = match verdict {
+        match verdict {
             Verdict::RetryAt(due) => {
                 tracing::warn!(delivery = %id, trigger, attempt, trace, retry_at = %due, "{outcome}");
-                let again = Waiting {
-                    seq: delivery.seq,
-                    due,
-                    size: delivery.event.size(),
-                };
-                (
-                    Settle::Retry {
-                        delivery: delivery.seq,
-                        due,
-                        record,
-                    },
-                    Some(again),
-                )
+                let size = delivery.event.size();
+                Some(Waiting { seq, due, size })
             }
             Verdict::GiveUp(why) => {
-                let cause = why.into();
-                tracing::error!(delivery = %id, trigger, attempt, trace, ?cause, "dead letter: {outcome}");
+                let cause = Cause::from(why);
+                tracing::error!(
+                    delivery = %id, trigger, attempt, trace, cause = cause.as_str(),
+                    "dead letter: {outcome}"
+                );
                 self.metrics.dead_letter(trigger, cause);
-                (
-                    Settle::Dead {
-                        delivery: delivery.seq,
-                        cause,
-                        record,
-                    },
-                    None,
-                )
+                None
             }
-        };
-        let result = self
-            .commit(Unit {
-                settle: Some(settle),
-                usage,
-                ..Unit::default()
-            })
-            .await?;
-        again.filter(|_| matches!(result, UnitResult::Committed { .. }))
+        }
     }
 }
 
