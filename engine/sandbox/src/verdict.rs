@@ -110,12 +110,13 @@ fn broke(error: &wasmtime::Error, state: &State) -> Outcome {
     Outcome::Trap { reason }
 }
 
-/// Whether the guest reached for an address just below zero. Linkers put the stack of a guest first, so
-/// that its end is there.
+/// Whether the guest reached for an address just below zero, which wraps around to the top of 32 bits.
+/// Linkers put the stack of a guest first, so that its end is there. What the instruction adds to the
+/// wrapped address may carry it past the top.
 fn below_memory(error: &wasmtime::Error) -> bool {
     // The type is private to wasmtime; a test holds it to these words.
     const FAULT: &str = "memory fault at wasm address 0x";
-    const BELOW: std::ops::RangeInclusive<u64> = 0xff00_0000..=0xffff_ffff;
+    const BELOW: std::ops::RangeInclusive<u64> = 0xff00_0000..=0x1_00ff_ffff;
     let address = error.chain().find_map(|cause| {
         let text = cause.to_string();
         let hex = text.strip_prefix(FAULT)?.split(' ').next()?;
