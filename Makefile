@@ -20,6 +20,7 @@ run: functions
 	target/release/tidemill run config/examples/quickstart.toml
 
 test: functions
+	@engine/setup.sh lints
 	cargo fmt --all --check
 	cargo fmt --manifest-path functions/Cargo.toml --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings

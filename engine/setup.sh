@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building the engine needs and the machine lacks: a C compiler (for SQLite), curl and
 # certificates (for rustup), and Rust. Says what and why before it does. With NO_INSTALL=1 it only
-# says, and stops. What building functions needs is the matter of functions/build.sh.
+# says, and stops. With the argument `lints` it sees to rustfmt and clippy too. What building functions
+# needs is the matter of functions/build.sh.
 set -euo pipefail
 
 # wasmtime asks for this one; keep it equal to rust-version in Cargo.toml.
@@ -83,10 +84,16 @@ if ! rust_is_enough; then
     }
 fi
 
+# What only the checks of `make test` need.
+[ "${1:-}" = lints ] || exit 0
 for component in fmt clippy; do
     if ! cargo "$component" --version >/dev/null 2>&1; then
         say "cargo $component is missing: \`make test\` checks with it"
         may_install "rustup component add rustfmt clippy"
+        command -v rustup >/dev/null || {
+            say "this Rust is not rustup's: install rustfmt and clippy where it came from"
+            exit 1
+        }
         rustup component add rustfmt clippy
     fi
 done
