@@ -7,37 +7,39 @@ set -euo pipefail
 
 # wasmtime asks for this one; keep it equal to rust-version in Cargo.toml.
 readonly RUST=1.95
+# How many things are missing that were not allowed to be installed.
+missing=0
 
 say() { printf 'setup: %s\n' "$*" >&2; }
+
+die() {
+    say "$*"
+    exit 1
+}
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# Stops unless installing is allowed; $1 says how to do it by hand.
+# Whether installing is allowed; $1 says how to do it by hand.
 may_install() {
-    if [ -n "${NO_INSTALL:-}" ]; then
-        say "NO_INSTALL is set; to install it yourself: $1"
-        exit 1
-    fi
+    [ -z "${NO_INSTALL:-}" ] && return 0
+    say "  to install it: $1"
+    missing=$((missing + 1))
+    return 1
 }
 
 apt_install() {
-    if ! command -v apt-get >/dev/null; then
-        say "this machine has no apt-get: install the packages named above with its own package manager"
-        exit 1
-    fi
+    command -v apt-get >/dev/null ||
+        die "this machine has no apt-get: install these with its own package manager: $*"
     say "installing with apt-get: $*"
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-need_package() { # command package reason
-    if ! command -v "$1" >/dev/null; then
-        say "$1 is missing: $3"
-        may_install "apt-get install $2"
-        apt_install "$2"
-    fi
+# Whether the distribution's own rustup can be had.
+apt_has_rustup() {
+    command -v apt-cache >/dev/null && [ -n "$(apt-cache search --names-only '^rustup$' 2>/dev/null)" ]
 }
 
 rust_is_enough() {
@@ -47,53 +49,42 @@ rust_is_enough() {
     [ "$(printf '%s\n%s\n' "$RUST" "$have" | sort -V | head -n 1)" = "$RUST" ]
 }
 
-# Whether the distribution's own rustup can be had.
-apt_has_rustup() {
-    command -v apt-cache >/dev/null && [ -n "$(apt-cache search --names-only '^rustup$' 2>/dev/null)" ]
-}
-
 install_rust() {
+    if ! command -v rustup >/dev/null && apt_has_rustup; then
+        apt_install rustup
+    fi
     if command -v rustup >/dev/null; then
         rustup toolchain install stable --profile minimal --component clippy --component rustfmt
         rustup default stable
-    elif apt_has_rustup; then
-        apt_install rustup
-        rustup toolchain install stable --profile minimal --component clippy --component rustfmt
     else
-        need_package curl "curl ca-certificates" "it fetches rustup, the installer of Rust"
+        command -v curl >/dev/null || apt_install curl ca-certificates
         say "installing Rust into ~/.cargo and ~/.rustup with rustup's own installer, https://rustup.rs"
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
             sh -s -- -y --profile minimal --component clippy --component rustfmt
     fi
+    export PATH="$PATH:$HOME/.cargo/bin"
+    rust_is_enough || die "Rust $RUST is still not there: an older one earlier on the PATH may hide it"
 }
 
-need_package cc build-essential "SQLite is built from its C source"
-
-if ! rust_is_enough; then
-    if command -v rustc >/dev/null; then
-        say "$(rustc --version) is too old: Tidemill needs Rust $RUST or newer"
-    else
-        say "Rust is missing: Tidemill is built from source with Rust $RUST or newer"
+if ! command -v cc >/dev/null; then
+    say "a C compiler is missing: SQLite is built from its C source"
+    if may_install "apt-get install build-essential"; then
+        apt_install build-essential
     fi
-    may_install "see https://rustup.rs"
-    install_rust
-    export PATH="$PATH:$HOME/.cargo/bin"
-    rust_is_enough || {
-        say "Rust $RUST is still not there: rustc is $(command -v rustc || echo missing); an older one earlier on the PATH hides it"
-        exit 1
-    }
 fi
 
-# What only the checks of `make test` need.
-[ "${1:-}" = lints ] || exit 0
-for component in fmt clippy; do
-    if ! cargo "$component" --version >/dev/null 2>&1; then
-        say "cargo $component is missing: \`make test\` checks with it"
-        may_install "rustup component add rustfmt clippy"
-        command -v rustup >/dev/null || {
-            say "this Rust is not rustup's: install rustfmt and clippy where it came from"
-            exit 1
-        }
+if ! rust_is_enough; then
+    say "Rust $RUST or newer is missing: Tidemill is built from source"
+    if may_install "apt-get install rustup && rustup default stable, or see https://rustup.rs"; then
+        install_rust
+    fi
+elif [ "${1:-}" = lints ] && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+    say "rustfmt or clippy is missing: \`make test\` checks with them"
+    if may_install "rustup component add rustfmt clippy"; then
+        command -v rustup >/dev/null ||
+            die "this Rust is not rustup's: install rustfmt and clippy where it came from"
         rustup component add rustfmt clippy
     fi
-done
+fi
+
+[ "$missing" -eq 0 ] || die "NO_INSTALL is set: nothing was installed"
