@@ -124,13 +124,7 @@ fn a_bucket_folder_that_is_read_only() {
     let site = Site::new(&CONFIG.replace("read = [\"in\"]", "write = [\"in\"]"));
     let folder = site.bucket("in");
     let locked = crate::harness::ReadOnly::new(&folder);
-    // What the system says differs between the permissions that stop a user and the attribute that
-    // stops root.
-    let refusal = refusal(&site).replace(
-        "Operation not permitted (os error 1)",
-        "Permission denied (os error 13)",
-    );
-    insta::assert_snapshot!(refusal);
+    assert_refused!(site);
     drop(locked);
 }
 

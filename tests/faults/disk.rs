@@ -142,11 +142,7 @@ fn a_journal_at_its_limit_stops_the_intake_until_there_is_room() {
             engine.metric("tidemill_events_accepted_total", "") == f64::from(dropped) || is_full()
         });
     }
-    assert!(
-        engine.log().contains("has reached engine.journal_limit"),
-        "{}",
-        engine.log()
-    );
+    engine.wait_log("has reached engine.journal_limit");
     fs::write(
         folder.join("last"),
         r#"{"do": "kv-set", "key": "last", "text": "handled"}"#,

@@ -5,8 +5,10 @@ mod journal;
 
 use std::{
     fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -68,12 +70,21 @@ impl Site {
         Engine::spawn(self.dir.path(), env)
     }
 
-    /// A command of the binary, run in the folder.
+    /// A command of the binary, run in the folder. One that does not end is killed and fails.
     pub fn tidemill(&self, args: &[&str]) -> Output {
-        tidemill(self.dir.path())
-            .args(args)
-            .output()
-            .expect("the binary runs")
+        let mut command = tidemill(self.dir.path());
+        command.args(args).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("the binary runs");
+        let pid = child.id().cast_signed();
+        let (ended, end) = mpsc::channel();
+        std::thread::spawn(move || ended.send(child.wait_with_output()));
+        if let Ok(output) = end.recv_timeout(PATIENCE) {
+            return output.expect("its output is read");
+        }
+        // SAFETY: kill touches no memory; the child is ours and not waited for yet.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        panic!("{args:?} did not end within {PATIENCE:?}");
     }
 
     /// The standard output of a command that must end well.
@@ -114,13 +125,24 @@ impl Drop for Site {
     }
 }
 
-/// The binary, to be run in this folder.
+/// The binary, to be run in this folder. Root's power to pass permissions is taken from it, so that
+/// the tests see the same whoever runs them.
 pub fn tidemill(dir: &Path) -> Command {
+    /// From linux/capability.h.
+    const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
     command
         .current_dir(dir)
         .env_remove("TIDEMILL_LOG")
         .env("NO_COLOR", "1");
+    // SAFETY: between fork and exec, one system call that touches no memory. It fails for all but
+    // root, who alone has the power.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0);
+            Ok(())
+        });
+    }
     command
 }
 
@@ -189,32 +211,20 @@ pub fn files(folder: &Path) -> Vec<String> {
 pub struct ReadOnly(PathBuf);
 
 impl ReadOnly {
-    /// Locks the folder: by its permissions, and where the test runs as root, who may pass them, by
-    /// its attributes.
+    /// Locks the folder.
     pub fn new(folder: &Path) -> ReadOnly {
         set_mode(folder, 0o555);
-        attribute("+i", folder);
         ReadOnly(folder.to_owned())
     }
 }
 
 impl Drop for ReadOnly {
     fn drop(&mut self) {
-        attribute("-i", &self.0);
         set_mode(&self.0, 0o755);
     }
 }
 
 fn set_mode(folder: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("it is ours");
-}
-
-fn attribute(change: &str, folder: &Path) {
-    Command::new("chattr")
-        .arg(change)
-        .arg(folder)
-        .stderr(std::process::Stdio::null())
-        .status()
-        .ok();
+    let permissions = fs::Permissions::from_mode(mode);
+    fs::set_permissions(folder, permissions).expect("it is ours");
 }
