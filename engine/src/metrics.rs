@@ -159,11 +159,6 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Lets another part register what it counts.
-    pub fn register(&self, register: impl FnOnce(&mut Registry)) {
-        register(&mut self.lock());
-    }
-
     pub(crate) fn accepted(&self, source: &str, deliveries: usize) {
         let source = Source {
             source: source.to_owned(),

@@ -19,10 +19,6 @@ pub const REASON: usize = 4 << 10;
 /// The longest name of a key, store, bucket or type that a handler may pass, in bytes.
 pub const NAME: usize = 1024;
 
-/// How long event ids are remembered that no ledger, cursor or watermark covers, in running time of
-/// the engine: longer than any broker or client sensibly waits to send again.
-pub const EVENT_ID_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// The most hints of changed files a watcher keeps before it asks for a rescan instead.
 pub const WATCH_HINTS: usize = 65_536;
 

@@ -145,6 +145,25 @@ pub struct NewDelivery {
     pub only_if_last: Option<Seq>,
 }
 
+impl NewDelivery {
+    /// A delivery accepted at `now` and due at once, without lane, key or past.
+    pub fn new(id: DeliveryId, trigger: impl Into<String>, work: Work, now: Timestamp) -> Self {
+        NewDelivery {
+            id,
+            trigger: trigger.into(),
+            work,
+            accepted: now,
+            due: now,
+            lane: None,
+            key: None,
+            history: Vec::new(),
+            dead: None,
+            redrive: None,
+            only_if_last: None,
+        }
+    }
+}
+
 /// An object that the engine itself wrote, and after how many hops. The journal keeps the last one
 /// of a key until the key's ledger moves to its etag; of buckets without a ledger, tell it nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]

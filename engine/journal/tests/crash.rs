@@ -42,19 +42,8 @@ fn unit(name: &str) -> Unit {
         headers: Vec::new(),
         data: vec![b'x'; 3000].into(),
     };
-    let new = NewDelivery {
-        id: DeliveryId::derive("t", "s", name),
-        trigger: "t".into(),
-        work: Work::Handle,
-        accepted: Timestamp(0),
-        due: Timestamp(0),
-        lane: None,
-        key: None,
-        history: Vec::new(),
-        dead: None,
-        redrive: None,
-        only_if_last: None,
-    };
+    let id = DeliveryId::derive("t", "s", name);
+    let new = NewDelivery::new(id, "t", Work::Handle, Timestamp(0));
     let to = LedgerEntry {
         key: name.to_owned(),
         etag: Some("1".into()),

@@ -216,19 +216,8 @@ fn unit(name: &str, size: usize) -> Unit {
         headers: Vec::new(),
         data: vec![b'x'; size].into(),
     };
-    let new = NewDelivery {
-        id: DeliveryId::derive("t", "s", name),
-        trigger: "t".into(),
-        work: Work::Handle,
-        accepted: Timestamp(0),
-        due: Timestamp(0),
-        lane: None,
-        key: None,
-        history: Vec::new(),
-        dead: None,
-        redrive: None,
-        only_if_last: None,
-    };
+    let id = DeliveryId::derive("t", "s", name);
+    let new = NewDelivery::new(id, "t", Work::Handle, Timestamp(0));
     Unit {
         accept: vec![Accepted {
             event,

@@ -12,8 +12,9 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use tidemill_config::{Loaded, plan::Plan};
+use tidemill_config::{Loaded, plan::Plan, reference::Secret};
 
 use crate::logging::LogFormat;
 
@@ -100,6 +101,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// What a client of the admin address must show, looked up.
+fn admin_token(plan: &Plan) -> anyhow::Result<Option<Secret>> {
+    let token = plan.engine.admin_token.as_ref();
+    let token = token.map(|text| text.resolve()).transpose();
+    token.context("engine.admin_token")
 }
 
 /// Loads the plan, and shows what is wrong with the file.

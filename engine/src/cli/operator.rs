@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tidemill_config::{plan::Plan, reference::Secret};
 use tidemill_journal::{DataLock, LockError, SqliteJournal};
 
-use super::Failure;
+use super::{Failure, admin_token};
 use crate::{assemble, clock, views::Refusal};
 
 /// How long the running engine may take to answer.
@@ -42,16 +42,7 @@ impl Operator {
                         .context("it is still starting, or is another command")
                         .into());
                 };
-                let token = plan
-                    .engine
-                    .admin_token
-                    .as_ref()
-                    .map(|text| text.resolve())
-                    .transpose();
-                Ok(Operator::There(Client::new(
-                    address,
-                    token.context("engine.admin_token")?,
-                )))
+                Ok(Operator::There(Client::new(address, admin_token(plan)?)))
             }
             Err(error) => Err(error.into()),
         }

@@ -2,13 +2,13 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use tidemill_config::plan::Plan;
 use tidemill_journal::DataLock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Failure, load};
+use super::{Failure, admin_token, load};
 use crate::{
     admin::{self, Admin},
     assemble::{self, Assembled, Selection},
@@ -52,13 +52,7 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
     let mut lock = DataLock::acquire(&plan.engine.data, clock::now())?;
     let listener = admin::bind(plan.engine.admin).await?;
     let address = listener.local_addr()?;
-    let token = plan
-        .engine
-        .admin_token
-        .as_ref()
-        .map(|text| text.resolve())
-        .transpose();
-    let token = token.context("engine.admin_token")?;
+    let token = admin_token(plan)?;
     let stop = CancellationToken::new();
     // Signals count from here on: a stop during a long start is a stop.
     let signalled = tokio::spawn(until_signalled(stop.clone())?);

@@ -224,8 +224,8 @@ impl Dispatcher {
     }
 
     fn trigger(&self, queue: &str) -> Option<&Trigger> {
-        let name = queue.strip_suffix("/outbox").unwrap_or(queue);
-        self.triggers.iter().find(|trigger| trigger.name == name)
+        // Each trigger has two queues, one behind the other: its own and its outbox.
+        self.triggers.get(self.queues.get(queue)? / 2)
     }
 
     /// The event with a delivery for each trigger that matches.
@@ -234,18 +234,13 @@ impl Dispatcher {
         let matching = matching.map(|&index| &self.triggers[index]);
         let deliveries = matching
             .filter(|trigger| trigger.filter.matches(&event))
-            .map(|trigger| NewDelivery {
-                id: DeliveryId::derive(&trigger.name, &event.source, &event.id),
-                trigger: trigger.name.clone(),
-                work: Work::Handle,
-                accepted: now,
-                due: now,
-                lane: None,
-                key: None,
-                history: Vec::new(),
-                dead: too_many_hops(&event),
-                redrive: None,
-                only_if_last: None,
+            .map(|trigger| {
+                let id = DeliveryId::derive(&trigger.name, &event.source, &event.id);
+                let dead = too_many_hops(&event);
+                NewDelivery {
+                    dead,
+                    ..NewDelivery::new(id, &trigger.name, Work::Handle, now)
+                }
             })
             .collect();
         Accepted { event, deliveries }

@@ -180,18 +180,11 @@ fn after(trigger: &Trigger, delivery: &Delivery) -> Option<Accepted> {
         }
     };
     let now = clock::now();
+    let id = delivery.id.outbox(0);
+    let queue = outbox_queue(&trigger.name);
     let outbox = NewDelivery {
-        id: delivery.id.outbox(0),
-        trigger: outbox_queue(&trigger.name),
-        work: Work::Outbox(action),
-        accepted: now,
-        due: now,
-        lane: None,
-        key: None,
-        history: Vec::new(),
-        dead: None,
-        redrive: None,
         only_if_last: Some(delivery.seq),
+        ..NewDelivery::new(id, queue, Work::Outbox(action), now)
     };
     Some(Accepted {
         event: delivery.event.clone(),

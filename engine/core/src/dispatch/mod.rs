@@ -179,7 +179,8 @@ impl Dispatch {
     }
 
     /// How many deliveries of this queue wait in memory, and whether more wait in the journal.
-    pub fn waiting(&self, queue: QueueIndex) -> (usize, bool) {
+    #[cfg(test)]
+    fn waiting(&self, queue: QueueIndex) -> (usize, bool) {
         let window = &self.queues[queue].window;
         (window.len(), window.has_more())
     }

@@ -35,6 +35,7 @@ impl Window {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
