@@ -1,7 +1,7 @@
 //! Redrive and purge: what a person does with dead letters.
 
 use tidemill_core::{
-    delivery::{DeadLetter, Delivery, Redrive, Seq},
+    delivery::{DeadLetter, Delivery, Redrive},
     dispatch::Waiting,
     identity::DeliveryId,
     ledger,
@@ -25,14 +25,12 @@ pub enum RedriveError {
 /// A delivery made from a dead letter.
 #[derive(Clone, Debug)]
 pub struct Redriven {
-    /// Its place.
-    pub seq: Seq,
     /// Its identity.
     pub id: DeliveryId,
     /// Its trigger.
     pub trigger: String,
-    /// Bytes of its event.
-    pub size: usize,
+    /// How it waits: due exactly as the journal has it, by which the dispatch knows its place.
+    pub waiting: Waiting,
 }
 
 /// Replaces a dead letter by a new delivery: the current function, attempts from zero, and unless
@@ -45,17 +43,13 @@ pub async fn redrive(
     let dead = find(journal, id).await?;
     let now = clock::now();
     let new = NewDelivery {
-        id: id.redriven(),
-        trigger: dead.delivery.trigger.clone(),
-        work: dead.delivery.work.clone(),
-        accepted: now,
-        due: now,
-        lane: None,
-        key: None,
-        history: Vec::new(),
-        dead: None,
         redrive: Some(Redrive { of: id, original }),
-        only_if_last: None,
+        ..NewDelivery::new(
+            id.redriven(),
+            &dead.delivery.trigger,
+            dead.delivery.work.clone(),
+            now,
+        )
     };
     let settle = Settle::Redrive {
         delivery: dead.delivery.seq,
@@ -67,10 +61,13 @@ pub async fn redrive(
     };
     let added = added.ok_or(RedriveError::Unknown(id))?;
     Ok(Redriven {
-        seq: added.seq,
         id: added.id,
         trigger: dead.delivery.trigger,
-        size: dead.delivery.event.size(),
+        waiting: Waiting {
+            seq: added.seq,
+            due: now,
+            size: dead.delivery.event.size(),
+        },
     })
 }
 
@@ -112,15 +109,7 @@ impl Dispatcher {
     /// Tells the dispatch of a delivery made by [`redrive`].
     pub fn redriven(&self, redriven: &Redriven) {
         if let Some(&queue) = self.queues.get(&redriven.trigger) {
-            let (seq, size) = (redriven.seq, redriven.size);
-            self.lock().arrived(
-                queue,
-                Waiting {
-                    seq,
-                    due: clock::now(),
-                    size,
-                },
-            );
+            self.lock().arrived(queue, redriven.waiting);
             self.wake.notify_one();
         }
     }
