@@ -5,9 +5,13 @@ mod harness;
 
 mod architecture;
 mod buckets;
+mod chains;
 mod command_line;
 mod faults;
 mod handlers;
+mod http;
 mod idle;
+mod lanes;
 mod quickstart;
+mod schedules;
 mod start;

@@ -3,14 +3,20 @@
 
 use std::{path::Path, sync::Arc};
 
-use tidemill_core::retry::RetryPolicy;
+use tidemill_core::{
+    filter::{Condition, Filter, Pattern},
+    retry::RetryPolicy,
+    schedule::{CatchUp, Cron, CronError, Overlap, Schedule, When},
+    selector::{Attribute, Selector},
+};
 
 use crate::{
     plan::{
-        After, Allow, BucketPlan, BucketSource, EnginePlan, FunctionPlan, NotBuilt, Plan,
-        SourcePlan, Store, TriggerPlan,
+        After, Allow, BucketPlan, BucketSource, Cors, DestinationPlan, EnginePlan, EventSource,
+        FunctionPlan, HttpDestination, HttpSource, Idempotency, Mode, NotBuilt, Plan, SourcePlan,
+        Store, TriggerPlan, Unmatched, Verify,
     },
-    tree::{Table, Value},
+    tree::{Node, Table, Value},
 };
 
 /// The plan of a file. If the file has errors, parts of the plan are empty.
@@ -86,10 +92,22 @@ fn function(name: &str, table: &Table) -> Arc<FunctionPlan> {
 }
 
 fn trigger(name: &str, table: &Table) -> Arc<TriggerPlan> {
-    let source = match table.table("bucket") {
-        Some(bucket) => SourcePlan::Bucket(bucket_source(bucket)),
-        None => SourcePlan::NotBuilt {
-            key: source_key(table).unwrap_or_default().to_owned(),
+    let key = source_key(table).unwrap_or_default();
+    let source = match (key, table.table(key)) {
+        ("bucket", Some(bucket)) => SourcePlan::Bucket(bucket_source(bucket)),
+        ("http", Some(http)) => SourcePlan::Http(http_source(http)),
+        ("event", Some(event)) => SourcePlan::Event(EventSource {
+            kind: event.string("type"),
+        }),
+        ("schedule", Some(table)) => match schedule(table) {
+            Ok(schedule) => SourcePlan::Schedule(schedule),
+            // The rules tell what is wrong with it.
+            Err(_) => SourcePlan::NotBuilt {
+                key: key.to_owned(),
+            },
+        },
+        _ => SourcePlan::NotBuilt {
+            key: key.to_owned(),
         },
     };
     let empty = Table {
@@ -101,6 +119,21 @@ fn trigger(name: &str, table: &Table) -> Arc<TriggerPlan> {
         name: name.to_owned(),
         function: table.string("function"),
         source,
+        filter: table.table("filter").map(filter),
+        unmatched: match table.string("unmatched").as_str() {
+            "dead-letter" => Unmatched::DeadLetter,
+            _ => Unmatched::Settle,
+        },
+        idempotency: table.table("idempotency").and_then(|idempotency| {
+            Some(Idempotency {
+                key: idempotency.selector("key")?,
+                window: idempotency.duration("window"),
+            })
+        }),
+        order_by: table.selector("order_by"),
+        rate: table.rate("rate"),
+        on_success: table.table("on_success").map(destination),
+        dead_letter: table.table("dead_letter").map(destination),
         retry: RetryPolicy {
             attempts: u32::try_from(retry.whole("attempts")).unwrap_or(u32::MAX),
             first: retry.duration("first"),
@@ -108,6 +141,123 @@ fn trigger(name: &str, table: &Table) -> Arc<TriggerPlan> {
             max_age: retry.duration("max_age"),
         },
     })
+}
+
+fn http_source(table: &Table) -> HttpSource {
+    let verify = table.table("verify").and_then(|verify| {
+        if let Some(token) = verify.text("bearer") {
+            return Some(Verify::Bearer(token));
+        }
+        let hmac = verify.table("hmac_sha256")?;
+        Some(Verify::HmacSha256 {
+            header: hmac.string("header").to_ascii_lowercase(),
+            secret: hmac.text("secret")?,
+        })
+    });
+    let cors = table.table("cors").map(|cors| Cors {
+        origins: cors.strings("origins"),
+        headers: cors
+            .strings("headers")
+            .iter()
+            .map(|h| h.to_ascii_lowercase())
+            .collect(),
+        credentials: cors.flag("credentials"),
+        max_age: cors.duration("max_age"),
+    });
+    HttpSource {
+        path: table.string("path"),
+        methods: table.strings("methods"),
+        mode: match table.string("mode").as_str() {
+            "sync" => Mode::Sync,
+            _ => Mode::Async,
+        },
+        max_body: table.whole("max_body"),
+        verify,
+        cors,
+    }
+}
+
+/// What `schedule` of a trigger says.
+pub(crate) fn schedule(table: &Table) -> Result<Schedule, CronError> {
+    let when = if let Some(at) = table.instant("at") {
+        When::At(at)
+    } else if table.get("every").is_some() {
+        When::Every(table.duration("every"))
+    } else {
+        When::Cron(Cron::parse(
+            &table.string("cron"),
+            &table.string("timezone"),
+        )?)
+    };
+    Ok(Schedule {
+        when,
+        jitter: table.duration("jitter"),
+        catch_up: match table.string("catch_up").as_str() {
+            "none" => CatchUp::None,
+            "all" => CatchUp::All,
+            _ => CatchUp::Latest,
+        },
+        overlap: match table.string("overlap").as_str() {
+            "allow" => Overlap::Allow,
+            "queue" => Overlap::Queue,
+            _ => Overlap::Skip,
+        },
+    })
+}
+
+fn filter(table: &Table) -> Filter {
+    let mut conditions = Vec::new();
+    let mut add = |place, patterns: &[Pattern]| {
+        let patterns = patterns.to_vec();
+        conditions.push(Condition { place, patterns });
+    };
+    for (name, attribute) in Attribute::ALL {
+        if let Some(patterns) = table.patterns(name) {
+            add(Selector::Attribute(attribute), patterns);
+        }
+    }
+    if let Some(headers) = table.table("headers") {
+        for name in headers.entries.keys() {
+            if let Some(patterns) = headers.patterns(name) {
+                add(Selector::Header(name.to_ascii_lowercase()), patterns);
+            }
+        }
+    }
+    conditions.extend(table.conditions("data").iter().cloned());
+    let alternatives = table.get("or").map_or(&[][..], Node::list);
+    Filter {
+        conditions,
+        alternatives: alternatives
+            .iter()
+            .filter_map(Node::table)
+            .map(filter)
+            .collect(),
+    }
+}
+
+fn destination(table: &Table) -> DestinationPlan {
+    if let Some(bucket) = table.table("bucket") {
+        return DestinationPlan::Bucket {
+            bucket: bucket.string("name"),
+            key: bucket.string("key"),
+        };
+    }
+    if let Some(event) = table.table("event") {
+        return DestinationPlan::Event {
+            kind: event.string("type"),
+        };
+    }
+    match table
+        .table("http")
+        .and_then(|http| Some((http, http.text("url")?)))
+    {
+        Some((http, url)) => DestinationPlan::Http(HttpDestination {
+            url,
+            headers: http.texts("headers"),
+            timeout: http.duration("timeout"),
+        }),
+        None => DestinationPlan::NotBuilt,
+    }
 }
 
 fn bucket_source(table: &Table) -> BucketSource {

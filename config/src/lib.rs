@@ -15,6 +15,7 @@ pub mod keys;
 mod mismatch;
 mod nesting;
 mod paths;
+mod patterns;
 pub mod plan;
 mod problem;
 pub mod reference;

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tidemill_core::retry::RetryPolicy;
+use tidemill_core::{
+    filter::Filter, rate::Rate, retry::RetryPolicy, schedule::Schedule, selector::Selector,
+};
 
 use crate::reference::Text;
 
@@ -126,8 +128,74 @@ pub struct TriggerPlan {
     pub function: String,
     /// What it listens to.
     pub source: SourcePlan,
+    /// Which of its source's events it is about; absent, all.
+    pub filter: Option<Filter>,
+    /// What becomes of an event of its source that no trigger matches. The same for all triggers of
+    /// a source.
+    pub unmatched: Unmatched,
+    /// Events that mean the same run once.
+    pub idempotency: Option<Idempotency>,
+    /// Events that are equal here run one after another.
+    pub order_by: Option<Selector>,
+    /// How often attempts start at most.
+    pub rate: Option<Rate>,
     /// What follows a failure.
     pub retry: RetryPolicy,
+    /// Where the handler's replies go.
+    pub on_success: Option<DestinationPlan>,
+    /// Where dead letters go, besides the journal.
+    pub dead_letter: Option<DestinationPlan>,
+}
+
+/// What becomes of an event that no trigger of its source matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmatched {
+    /// It is counted and let go.
+    Settle,
+    /// It becomes a dead letter, of the first trigger of the source by name.
+    DeadLetter,
+}
+
+/// `idempotency = { ... }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Where the event says what it means.
+    pub key: Selector,
+    /// How long a completed meaning is remembered.
+    pub window: Duration,
+}
+
+/// A destination of a trigger.
+#[derive(Clone, Debug)]
+pub enum DestinationPlan {
+    /// `{ bucket = { ... } }`: each becomes an object.
+    Bucket {
+        /// One of [`Plan::buckets`].
+        bucket: String,
+        /// The object's key. `{trigger}`, `{id}`, `{subject}`, `{type}` and `{date}` stand for what
+        /// they name; the id is that of the delivery, and the same over all tries.
+        key: String,
+    },
+    /// `{ http = { ... } }`: each is posted, as a CloudEvent.
+    Http(HttpDestination),
+    /// `{ event = { ... } }`: each becomes an event, as if the function had emitted it.
+    Event {
+        /// The event's type.
+        kind: String,
+    },
+    /// A destination that is not built yet.
+    NotBuilt,
+}
+
+/// `{ http = { ... } }` of a destination.
+#[derive(Clone, Debug)]
+pub struct HttpDestination {
+    /// Where to.
+    pub url: Text,
+    /// Headers to send along, by name.
+    pub headers: BTreeMap<String, Text>,
+    /// How long one try may take.
+    pub timeout: Duration,
 }
 
 /// What a trigger listens to.
@@ -135,6 +203,12 @@ pub struct TriggerPlan {
 pub enum SourcePlan {
     /// `bucket = { ... }`.
     Bucket(BucketSource),
+    /// `http = { ... }`.
+    Http(HttpSource),
+    /// `schedule = { ... }`.
+    Schedule(Schedule),
+    /// `event = { ... }`.
+    Event(EventSource),
     /// A source that is not built yet.
     NotBuilt {
         /// Its key in the file.
@@ -161,6 +235,66 @@ pub struct BucketSource {
     /// How often the bucket is listed to find what was missed. The same for all triggers of a
     /// bucket.
     pub rescan: Duration,
+}
+
+/// `http = { ... }`. Triggers of one path share it: all but `methods` is the same for all of them.
+#[derive(Clone, Debug)]
+pub struct HttpSource {
+    /// The path. `{name}` stands for one segment, and at the end `{*name}` for all the rest.
+    pub path: String,
+    /// The methods, upper-case.
+    pub methods: Vec<String>,
+    /// How requests are answered.
+    pub mode: Mode,
+    /// The largest body, in bytes.
+    pub max_body: u64,
+    /// Who may send.
+    pub verify: Option<Verify>,
+    /// What browsers of other origins may do; absent, nothing.
+    pub cors: Option<Cors>,
+}
+
+/// How HTTP requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// 202, once the event is durable.
+    Async,
+    /// With the handler's reply.
+    Sync,
+}
+
+/// How a request proves who sent it.
+#[derive(Clone, Debug)]
+pub enum Verify {
+    /// By `Authorization: Bearer`.
+    Bearer(Text),
+    /// By the HMAC-SHA256 of the body.
+    HmacSha256 {
+        /// The header it is in, lower-case: hexadecimal or base64, with or without `sha256=` before.
+        header: String,
+        /// The key.
+        secret: Text,
+    },
+}
+
+/// `cors = { ... }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// The origins that may: as browsers write them, or `*` alone for all.
+    pub origins: Vec<String>,
+    /// The request headers they may send besides the safe ones, lower-case, or `*` alone for all.
+    pub headers: Vec<String>,
+    /// Whether they may send cookies and the like; not with `*`.
+    pub credentials: bool,
+    /// How long a browser may remember it.
+    pub max_age: Duration,
+}
+
+/// `event = { ... }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventSource {
+    /// The type of the events.
+    pub kind: String,
 }
 
 /// What becomes of an object that was handled.

@@ -6,6 +6,7 @@
 //! secret: neither the text around a reference nor what it stands for.
 
 use std::{
+    borrow::Cow,
     env, fmt,
     fs::File,
     io::{self, Read},
@@ -13,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// The largest file that `${file:}` reads, in bytes: secrets are small, and a wrong path should not
 /// fill the memory.
@@ -118,26 +121,72 @@ impl Text {
             .any(|part| matches!(part, Part::Literal(_)))
     }
 
+    /// Whether a part of it is looked up elsewhere, and so may be secret.
+    pub fn has_reference(&self) -> bool {
+        let reference = |part: &Part| !matches!(part, Part::Literal(_));
+        self.parts.iter().any(reference)
+    }
+
     /// Looks the references up: reads the environment and files, and blocks while it does.
     pub fn resolve(&self) -> Result<Secret, ReferenceError> {
         let mut text = String::new();
         for part in &self.parts {
-            match part {
-                Part::Literal(literal) => text.push_str(literal),
-                Part::Env(name) => match env::var(name) {
-                    Ok(value) => text.push_str(&value),
-                    Err(env::VarError::NotPresent) => {
-                        return Err(ReferenceError::Unset(name.clone()));
-                    }
-                    Err(env::VarError::NotUnicode(_)) => {
-                        return Err(ReferenceError::Encoding(name.clone()));
-                    }
-                },
-                Part::File(path) => text.push_str(&read(self.base.join(path))?),
-            }
+            text.push_str(&self.look_up(part)?);
         }
         Ok(Secret(text))
     }
+
+    /// The same for a URL: what a reference stands for is percent-encoded where it is a part of the
+    /// user information, path, query or fragment, so that it cannot be taken for more than that.
+    /// What stands for the beginning of the URL, or for its host, is taken as it is.
+    pub fn resolve_url(&self) -> Result<Secret, ReferenceError> {
+        let mut url = String::new();
+        for (n, part) in self.parts.iter().enumerate() {
+            let value = self.look_up(part)?;
+            let literal = matches!(part, Part::Literal(_));
+            let inside = url.split_once("://").is_some_and(|(_, rest)| {
+                rest.contains(AUTHORITY_END) || in_user_information(&self.parts[n + 1..])
+            });
+            match inside && !literal {
+                true => url.extend(utf8_percent_encode(&value, ENCODED)),
+                false => url.push_str(&value),
+            }
+        }
+        Ok(Secret(url))
+    }
+
+    fn look_up<'a>(&self, part: &'a Part) -> Result<Cow<'a, str>, ReferenceError> {
+        match part {
+            Part::Literal(literal) => Ok(literal.into()),
+            Part::Env(name) => match env::var(name) {
+                Ok(value) => Ok(value.into()),
+                Err(env::VarError::NotPresent) => Err(ReferenceError::Unset(name.clone())),
+                Err(env::VarError::NotUnicode(_)) => Err(ReferenceError::Encoding(name.clone())),
+            },
+            Part::File(path) => read(self.base.join(path)).map(Cow::from),
+        }
+    }
+}
+
+/// What a URL need not have encoded anywhere: the unreserved characters of RFC 3986.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// What ends the authority of a URL: user information, host and port.
+const AUTHORITY_END: [char; 3] = ['/', '?', '#'];
+
+/// Whether an `@` follows before the authority of a URL ends.
+fn in_user_information(following: &[Part]) -> bool {
+    let literals = following.iter().filter_map(|part| match part {
+        Part::Literal(literal) => Some(literal.as_str()),
+        _ => None,
+    });
+    let mut chars = literals.flat_map(str::chars);
+    let end = chars.find(|c| *c == '@' || AUTHORITY_END.contains(c));
+    end == Some('@')
 }
 
 /// The reference that the text behind `${` begins with, and how many bytes it takes with its `}`.
@@ -248,6 +297,43 @@ mod tests {
             let resolved = text(written, folder.path()).resolve().unwrap();
             assert_eq!(resolved.expose(), expected, "{written}");
         }
+    }
+
+    #[test]
+    fn encodes_what_is_part_of_a_url() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("s"), "a/b?c@d:e%20~").unwrap();
+        std::fs::write(folder.path().join("host"), "user@example.com:8443/x?y").unwrap();
+        std::fs::write(folder.path().join("url"), "http://u:p@h/a?b=c%20d").unwrap();
+        let secret = "a%2Fb%3Fc%40d%3Ae%2520~";
+        let cases = [
+            ("${file:url}", "http://u:p@h/a?b=c%20d".into()),
+            (
+                "${file:url}&s=${file:s}",
+                format!("http://u:p@h/a?b=c%20d&s={secret}"),
+            ),
+            (
+                "amqp://guest:${file:s}@h/%2f",
+                format!("amqp://guest:{secret}@h/%2f"),
+            ),
+            (
+                "http://${file:s}:${file:s}@h/${file:s}?${file:s}#${file:s}",
+                format!("http://{secret}:{secret}@h/{secret}?{secret}#{secret}"),
+            ),
+            (
+                "https://${file:host}/p",
+                "https://user@example.com:8443/x?y/p".into(),
+            ),
+            ("https://h/${file:s}@x", format!("https://h/{secret}@x")),
+            ("https://h/plain path", "https://h/plain path".into()),
+        ];
+        for (written, expected) in cases {
+            let text = text(written, folder.path());
+            assert_eq!(text.resolve_url().unwrap().expose(), expected, "{written}");
+            assert_eq!(text.has_reference(), written.contains("${"));
+        }
+        let unset = text("http://h/${env:TIDEMILL_TEST_UNSET}", folder.path());
+        assert!(unset.resolve_url().is_err());
     }
 
     #[test]

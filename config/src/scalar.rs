@@ -1,10 +1,10 @@
-//! The values of the file that are no tables of keys: strings, numbers, patterns.
+//! The values of the file that are no tables of keys: strings, numbers; patterns are in `patterns`.
 
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::DeValue;
 
 use crate::{
     keys::{Key, Kind, quoted_list},
-    paths,
+    paths, patterns,
     reference::Text,
     sink::{Draft, Span},
     suggest,
@@ -27,13 +27,12 @@ pub(crate) fn convert(
             values::whole(n.as_str(), n.radix(), least, most).map(Value::Whole)
         }
         (Kind::Instant, DeValue::Datetime(at)) => {
-            values::string(kind, &at.to_string()).map(|()| Value::Checked)
+            values::instant(&at.to_string()).map(Value::Instant)
         }
-        (Kind::Patterns, DeValue::Array(array)) => patterns(array).map(|()| Value::Checked),
-        (Kind::PatternTree, DeValue::Table(table)) => pattern_tree(table).map(|()| Value::Checked),
-        (Kind::Any, _) => Ok(Value::Checked),
+        (Kind::Patterns, DeValue::Array(array)) => patterns::list(array).map(Value::Patterns),
+        (Kind::PatternTree, DeValue::Table(table)) => patterns::tree(table).map(Value::Conditions),
         (Kind::Table | Kind::Named | Kind::Map | Kind::Flag | Kind::Whole(..), _) => return None,
-        (Kind::List(..) | Kind::Patterns | Kind::PatternTree, _) => return None,
+        (Kind::List(..) | Kind::Patterns | Kind::PatternTree | Kind::Filters, _) => return None,
         (_, DeValue::String(text)) => string(walk, key, kind, span, text),
         _ => return None,
     })
@@ -46,7 +45,10 @@ fn string(
     span: &Span,
     text: &str,
 ) -> Result<Value, Wrong> {
-    if matches!(kind, Kind::Text | Kind::Secret | Kind::Journal) {
+    if matches!(
+        kind,
+        Kind::Text | Kind::Secret | Kind::Journal | Kind::HttpUrl
+    ) {
         return reference(walk, key, kind, span, text);
     }
     if text.contains("${env:") || text.contains("${file:") {
@@ -63,6 +65,10 @@ fn string(
         Kind::Path => paths::resolve(&walk.base, text).map(Value::Path),
         Kind::BucketUrl => paths::store(&walk.base, text).map(Value::Store),
         Kind::Address => values::address(text).map(Value::Address),
+        Kind::Instant => values::instant(text).map(Value::Instant),
+        Kind::Rate => values::rate(text).map(Value::Rate),
+        Kind::Order if matches!(text, "partition" | "none") => Ok(Value::String(text.to_owned())),
+        Kind::Selector | Kind::Order => values::selector(kind, text).map(Value::Selector),
         _ => {
             taken_literally(walk, kind, span, text);
             values::string(kind, text).map(|()| Value::String(text.to_owned()))
@@ -116,6 +122,13 @@ fn reference(
         let help = "write \"sqlite\", or \"postgres://user@host/db\" for several nodes";
         return Err(Wrong::new("is not a journal", kind.expected(), help));
     }
+    let is_http = ["http://", "https://", "${"]
+        .iter()
+        .any(|s| text.starts_with(s));
+    if kind == Kind::HttpUrl && !is_http {
+        let help = "write it like \"https://api.example.com/done\"";
+        return Err(Wrong::new("is not an HTTP URL", kind.expected(), help));
+    }
     Ok(Value::Text(parsed))
 }
 
@@ -143,73 +156,4 @@ fn taken_literally(walk: &mut Walk<'_, '_>, kind: Kind, span: &Span, text: &str)
         walk.sink
             .add(Draft::error(span.clone(), message, label, help).warning());
     }
-}
-
-fn pattern_tree(table: &DeTable<'_>) -> Result<(), Wrong> {
-    table.values().try_for_each(|value| {
-        let checked = match value.get_ref() {
-            DeValue::Table(table) => pattern_tree(table),
-            DeValue::Array(array) => patterns(array),
-            _ => Err(not_a_pattern("put the value in a list, such as [\"t-1\"]")),
-        };
-        checked.map_err(|wrong| at(wrong, value.span()))
-    })
-}
-
-/// The problem at this part of the value, unless it is at a part of that already.
-fn at(wrong: Wrong, span: Span) -> Wrong {
-    Wrong {
-        at: wrong.at.or(Some(span)),
-        ..wrong
-    }
-}
-
-fn patterns(array: &DeArray<'_>) -> Result<(), Wrong> {
-    if array.is_empty() {
-        return Err(not_a_pattern(
-            "an empty list matches nothing: remove the key",
-        ));
-    }
-    array.iter().try_for_each(|element| {
-        let checked = match element.get_ref() {
-            DeValue::Table(table) => pattern(table),
-            DeValue::Array(_) | DeValue::Datetime(_) => Err(not_a_pattern(
-                "write values, { prefix = \"t-\" } or { numeric = [\">\", 40] }",
-            )),
-            _ => Ok(()),
-        };
-        checked.map_err(|wrong| at(wrong, element.span()))
-    })
-}
-
-fn pattern(table: &DeTable<'_>) -> Result<(), Wrong> {
-    let mut entries = table
-        .iter()
-        .map(|(name, value)| (name.get_ref().as_ref(), value.get_ref()));
-    match (entries.next(), entries.next()) {
-        (Some(("prefix", DeValue::String(_))), None) => Ok(()),
-        (Some(("numeric", DeValue::Array(array))), None) if numeric(array) => Ok(()),
-        (Some(("numeric", _)), None) => Err(not_a_pattern(
-            "write numeric = [\">\", 40] or numeric = [\">=\", 0, \"<\", 10], with <, <=, =, >= and >",
-        )),
-        _ => Err(not_a_pattern(
-            "a pattern is { prefix = \"t-\" } or { numeric = [\">\", 40] }",
-        )),
-    }
-}
-
-/// Whether it is one or two pairs of a comparison and a number.
-fn numeric(array: &DeArray<'_>) -> bool {
-    let pairs: Vec<_> = array.iter().collect();
-    let pair = |pair: &[&toml::Spanned<DeValue<'_>>]| {
-        let operator = pair[0].get_ref().as_str();
-        let number = pair[1].get_ref();
-        operator.is_some_and(|text| ["<", "<=", "=", ">=", ">"].contains(&text))
-            && (number.is_integer() || number.is_float())
-    };
-    matches!(pairs.len(), 2 | 4) && pairs.chunks(2).all(pair)
-}
-
-fn not_a_pattern(help: &str) -> Wrong {
-    Wrong::new("is not a filter", Kind::Patterns.expected(), help)
 }

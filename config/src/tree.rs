@@ -10,6 +10,13 @@ use std::{
     time::Duration,
 };
 
+use tidemill_core::{
+    filter::{Condition, Pattern},
+    rate::Rate,
+    selector::Selector,
+    time::Timestamp,
+};
+
 use crate::{plan::Store, reference::Text, sink::Span};
 
 /// A value and where it stands.
@@ -42,10 +49,14 @@ pub(crate) enum Value {
     Path(PathBuf),
     Address(SocketAddr),
     Store(Store),
+    Selector(Selector),
+    Rate(Rate),
+    Instant(Timestamp),
+    Patterns(Vec<Pattern>),
+    /// The patterns of a tree of fields.
+    Conditions(Vec<Condition>),
     List(Vec<Node>),
     Table(Table),
-    /// Checked, but not kept: nothing reads it yet.
-    Checked,
     Bad,
 }
 
@@ -148,6 +159,41 @@ impl Table {
         match self.get(key).map(|node| &node.value) {
             Some(Value::Address(address)) => *address,
             _ => (Ipv4Addr::LOCALHOST, 0).into(),
+        }
+    }
+
+    pub(crate) fn selector(&self, key: &str) -> Option<Selector> {
+        match &self.get(key)?.value {
+            Value::Selector(selector) => Some(selector.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn rate(&self, key: &str) -> Option<Rate> {
+        match &self.get(key)?.value {
+            Value::Rate(rate) => Some(*rate),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn instant(&self, key: &str) -> Option<Timestamp> {
+        match &self.get(key)?.value {
+            Value::Instant(at) => Some(*at),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn patterns(&self, key: &str) -> Option<&[Pattern]> {
+        match &self.get(key)?.value {
+            Value::Patterns(patterns) => Some(patterns),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn conditions(&self, key: &str) -> &[Condition] {
+        match self.get(key).map(|node| &node.value) {
+            Some(Value::Conditions(conditions)) => conditions,
+            _ => &[],
         }
     }
 

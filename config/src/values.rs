@@ -7,7 +7,12 @@ use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use bytesize::ByteSize;
 
-use crate::keys::Kind;
+use tidemill_core::{limits::RATE_COUNT, rate::Rate, selector::Selector, time::Timestamp};
+
+use crate::{
+    keys::{Kind, quoted_list},
+    suggest,
+};
 
 /// A value that its key does not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,65 +187,154 @@ pub(crate) fn string(kind: Kind, text: &str) -> Result<(), Wrong> {
             "is empty",
             "every key ends with nothing: remove the empty string",
         ),
-        Kind::Selector if !selector(text) => wrong(
-            "is not a selector",
-            "write it like \"$.order_id\", \"header:Order-Id\" or \"attr:subject\"",
-        ),
-        Kind::Order if !selector(text) && !matches!(text, "partition" | "none") => wrong(
-            "is not a selector",
-            "write it like \"$.customer\", \"header:Customer\" or \"attr:subject\"",
-        ),
-        Kind::Rate if !rate(text) => wrong(
-            "is not a rate",
-            "write it like \"200/s\", \"50/m\" or \"1000/h\"",
-        ),
-        Kind::Cron if text.split_whitespace().count() != 5 => wrong(
+        Kind::Cron if !matches!(text.split_whitespace().count(), 5 | 6) => wrong(
             "is not a cron expression",
-            "give minute, hour, day of month, month and day of week, such as \"0 2 * * *\" for two o'clock every night",
+            "give minute, hour, day of month, month and day of week, such as \"0 2 * * *\" for two o'clock every night; a sixth field, the seconds, may come first",
         ),
+        Kind::Origin if !origin(text) => wrong(
+            "is not an origin",
+            "write it as browsers do: \"https://app.example.com\", with the port if it has one, without a path; or \"*\"",
+        ),
+        Kind::ObjectKey => object_key(text),
         Kind::HostPort if !host_port(text) => wrong(
             "is not a host with a port",
             "write it like \"api.example.com:443\"",
         ),
-        Kind::HttpPath if !text.starts_with('/') => wrong(
-            "is not a path",
-            "begin it with `/`, such as \"/hooks/github\"",
-        ),
-        Kind::Instant if !instant(text) => wrong(
-            "is not an instant",
-            "write it like \"2027-01-01T00:00:00Z\" or \"2027-01-01T00:00:00+01:00\"",
-        ),
+        Kind::HttpPath => http_path(text),
         _ => Ok(()),
     }
 }
 
-/// The attributes that `attr:` may name.
-const ATTRIBUTES: &[&str] = &[
-    "id",
-    "source",
-    "type",
-    "subject",
-    "time",
-    "datacontenttype",
-    "traceparent",
-];
-
-fn selector(text: &str) -> bool {
-    if let Some(path) = text.strip_prefix("$.") {
-        return path.split('.').all(|field| !field.is_empty());
-    }
-    match text.split_once(':') {
-        Some(("header", name)) => !name.is_empty(),
-        Some(("attr", name)) => ATTRIBUTES.contains(&name),
-        _ => false,
-    }
+/// A place in an event.
+pub(crate) fn selector(kind: Kind, text: &str) -> Result<Selector, Wrong> {
+    text.parse().map_err(|_| {
+        let help = match kind {
+            Kind::Order => "write it like \"$.customer\", \"header:Customer\" or \"attr:subject\"",
+            _ => "write it like \"$.order_id\", \"header:Order-Id\" or \"attr:subject\"",
+        };
+        Wrong::new("is not a selector", kind.expected(), help)
+    })
 }
 
-fn rate(text: &str) -> bool {
-    let parts = text.split_once('/');
-    parts.is_some_and(|(n, unit)| {
-        n.trim().parse::<u32>().is_ok_and(|n| n > 0) && matches!(unit.trim(), "s" | "m" | "h")
+/// So many in a while.
+pub(crate) fn rate(text: &str) -> Result<Rate, Wrong> {
+    text.parse().map_err(|_| {
+        let expected = format!("a number from 1 to {RATE_COUNT} per s, m or h");
+        let help = "write it like \"200/s\", \"50/m\" or \"1000/h\"";
+        Wrong::new("is not a rate", expected, help)
     })
+}
+
+/// An instant.
+pub(crate) fn instant(text: &str) -> Result<Timestamp, Wrong> {
+    text.parse().map_err(|_| {
+        Wrong::new(
+            "is not an instant",
+            Kind::Instant.expected(),
+            "write it like \"2027-01-01T00:00:00Z\" or \"2027-01-01T00:00:00+01:00\"",
+        )
+    })
+}
+
+fn origin(text: &str) -> bool {
+    let host = |rest: &str| !rest.is_empty() && !rest.contains(['/', '?', '#', ' ', '@', '*']);
+    text == "*"
+        || text
+            .split_once("://")
+            .is_some_and(|(s, rest)| !s.is_empty() && host(rest))
+}
+
+/// What the key of an object may hold in braces.
+const PLACEHOLDERS: &[&str] = &["trigger", "id", "subject", "type", "date"];
+
+fn object_key(text: &str) -> Result<(), Wrong> {
+    let wrong =
+        |verdict: String, help: String| Err(Wrong::new(verdict, Kind::ObjectKey.expected(), help));
+    let all = quoted_list(PLACEHOLDERS.iter().map(|name| format!("{{{name}}}")), "and");
+    if text.is_empty() {
+        return wrong("is empty".into(), "write it like \"{trigger}/{id}\"".into());
+    }
+    for part in text.split('{').skip(1) {
+        let name = part.split('}').next().unwrap_or_default();
+        if !part.contains('}') || !PLACEHOLDERS.contains(&name) {
+            let near = suggest::closest(name, PLACEHOLDERS.iter().copied());
+            let help = match near.filter(|_| part.contains('}')) {
+                Some(near) => format!("did you mean {{{near}}}?"),
+                None => format!("the placeholders are {all}"),
+            };
+            return wrong(format!("has an unknown placeholder `{{{name}`"), help);
+        }
+    }
+    if !text.contains("{id}") && !text.contains("{subject}") {
+        let help = "add {id}, or each object would replace the one before".to_owned();
+        return wrong("is the same for all".into(), help);
+    }
+    Ok(())
+}
+
+/// A path of segments, `{name}` for any one of them and `{*name}` for all at the end.
+fn http_path(text: &str) -> Result<(), Wrong> {
+    let wrong =
+        |verdict: &str, help: &str| Err(Wrong::new(verdict, Kind::HttpPath.expected(), help));
+    let Some(rest) = text.strip_prefix('/') else {
+        return wrong(
+            "is not a path",
+            "begin it with `/`, such as \"/hooks/github\"",
+        );
+    };
+    if text.contains(['?', '#']) {
+        return wrong(
+            "has more than a path",
+            "leave out `?`, `#` and what follows: events carry the query",
+        );
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return wrong(
+            "is not a path",
+            "percent-encode what is no visible ASCII character, such as %20 for a space",
+        );
+    }
+    let segments: Vec<&str> = rest.split('/').collect();
+    let mut names: Vec<String> = Vec::new();
+    for (n, segment) in segments.iter().enumerate() {
+        let is_last = n + 1 == segments.len();
+        if segment.is_empty() && !is_last {
+            return wrong("has an empty segment", "leave one `/` between two segments");
+        }
+        if !segment.contains(['{', '}']) {
+            continue;
+        }
+        let name = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}'));
+        let Some(name) = name else {
+            return wrong(
+                "has braces inside a segment",
+                "let a parameter be a whole segment, such as \"/orders/{id}\"",
+            );
+        };
+        let plain = match name.strip_prefix('*') {
+            Some(_) if !is_last => {
+                return wrong("goes on after all the rest", "put {*name} at the end");
+            }
+            Some(name) => name,
+            None => name,
+        };
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        if plain.is_empty() || !plain.bytes().all(allowed) {
+            return wrong(
+                "has a parameter without a proper name",
+                "name it with letters, digits, `_` and `-`, such as {id}",
+            );
+        }
+        // It becomes the name of a header, where case does not count.
+        if names.contains(&plain.to_ascii_lowercase()) {
+            return wrong(
+                "names two parameters the same",
+                "give each its own name; case does not count",
+            );
+        }
+        names.push(plain.to_ascii_lowercase());
+    }
+    Ok(())
 }
 
 fn host_port(text: &str) -> bool {
@@ -250,11 +344,6 @@ fn host_port(text: &str) -> bool {
         let bracketed = host.starts_with('[') && host.ends_with(']');
         (plain || bracketed) && port.parse::<u16>().is_ok_and(|port| port > 0)
     })
-}
-
-fn instant(text: &str) -> bool {
-    let parsed = text.parse::<toml::value::Datetime>();
-    parsed.is_ok_and(|at| at.date.is_some() && at.time.is_some() && at.offset.is_some())
 }
 
 /// Checks a name that only the handler or a library sees: a variable, an option.

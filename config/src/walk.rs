@@ -22,6 +22,9 @@ use crate::{
     words::{describe, not_built, shorten},
 };
 
+/// The table whose keys the elements of [`Kind::Filters`] have.
+const FILTER: &str = "triggers.*.filter";
+
 /// Walks the whole document.
 pub(crate) fn document(sink: &mut Sink<'_>, base: &Arc<Path>, document: &DeTable<'_>) -> Table {
     let mut walk = Walk {
@@ -166,6 +169,24 @@ impl Walk<'_, '_> {
             }
             (Kind::Named | Kind::Map, DeValue::Table(table)) => {
                 Value::Table(self.named(table, kind, key.path, trail, span))
+            }
+            (Kind::Filters, DeValue::Array(array)) => {
+                let filters = array.iter().map(|item| {
+                    let span = self.span(item.span());
+                    let value = match item.get_ref() {
+                        DeValue::Table(table) => {
+                            Value::Table(self.table(table, FILTER, trail, span.clone()))
+                        }
+                        other => self.convert(key, Kind::Table, trail, span.clone(), other),
+                    };
+                    Node {
+                        key_span: span.clone(),
+                        span,
+                        value,
+                        given: self.default_at.is_none(),
+                    }
+                });
+                Value::List(filters.collect())
             }
             (Kind::List(element, least), DeValue::Array(array)) => {
                 if array.len() < least {

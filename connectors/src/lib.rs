@@ -1,3 +1,7 @@
 //! Sources and destinations: what turns the world into events.
 
 pub mod bucket;
+pub mod cloudevent;
+pub mod http;
+
+mod clock;

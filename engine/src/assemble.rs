@@ -10,18 +10,25 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidemill_config::plan::{EnginePlan, FunctionPlan, Plan, SourcePlan, TriggerPlan};
-use tidemill_connectors::bucket::{self, AfterHandling, Bucket, BucketConnector, Health, State};
-use tidemill_core::{filter::ObjectFilter, ledger};
+use tidemill_config::plan::{
+    DestinationPlan, EnginePlan, FunctionPlan, Plan, SourcePlan, TriggerPlan,
+};
+use tidemill_connectors::{
+    bucket::{self, Bucket, BucketConnector, BucketDestination},
+    http::{self, HttpConnector, HttpDestination},
+};
+use tidemill_core::{filter::ObjectFilter, ledger, schedule::Overlap};
 use tidemill_journal::{OpenError, SqliteJournal, SqliteOptions};
 use tidemill_sandbox::{Sandbox, Settings};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    dispatcher::{Dispatcher, HopMemory, Parts, Trigger},
+    destinations::Destinations,
+    dispatcher::{Dispatcher, HopMemory, Listens, Order, Parts, Target, Trigger, emitted_source},
     functions::{self, Deployed},
     metrics::Metrics,
     objects::Objects,
+    sources::Source,
 };
 
 /// The most attempts at a time over all functions. Each instance asleep costs about 40 KiB.
@@ -43,50 +50,11 @@ pub struct Assembled {
     /// The dispatcher.
     pub dispatcher: Arc<Dispatcher>,
     /// What brings events.
-    pub connectors: Vec<BucketConnector>,
+    pub sources: Vec<Source>,
     /// The journal, to close it at the end.
     pub journal: Arc<SqliteJournal>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// How the sources are.
-    pub sources: Vec<SourceHealth>,
-}
-
-/// How a source is, for `/readyz`.
-pub struct SourceHealth {
-    bucket: String,
-    health: Health,
-}
-
-impl SourceHealth {
-    fn of(connector: &BucketConnector) -> SourceHealth {
-        SourceHealth {
-            bucket: connector.bucket().name().to_owned(),
-            health: connector.health(),
-        }
-    }
-
-    /// Its source attribute.
-    pub fn source(&self) -> String {
-        ledger::source(&self.bucket)
-    }
-
-    /// Whether it has seen all that was there when it started, and its folder is there.
-    pub fn is_ready(&self) -> bool {
-        let status = self.health.status();
-        status.ready && status.state != State::FolderMissing
-    }
-
-    /// In words.
-    pub fn state(&self) -> String {
-        match self.health.status().state {
-            State::Stopped => "stopped".into(),
-            State::FirstScan => "looking through what is there".into(),
-            State::Watching => "watching".into(),
-            State::RescansOnly(why) => format!("found by scans only: {why}"),
-            State::FolderMissing => "its folder is missing".into(),
-        }
-    }
 }
 
 /// Everything that keeps the engine from starting, so that a person mends it in one go.
@@ -138,10 +106,13 @@ pub async fn assemble(
         watched,
         feedback,
     } = open_buckets(plan, &mut errors);
+    let http = HttpDestination::new(plan.triggers.values().map(|trigger| &**trigger));
+    let unusable = |all: Vec<_>| errors.extend(all.into_iter().map(anyhow::Error::from));
+    let http = http.map_err(unusable).ok();
     let deployed = deploy_all(plan, &wanted, &mut errors).await?;
-    if !errors.is_empty() {
+    let Some(http) = http.filter(|_| errors.is_empty()) else {
         return Err(StartErrors(errors));
-    }
+    };
     let journal = Arc::new(open_journal(&plan.engine)?);
 
     let hops = Arc::new(HopMemory::default());
@@ -157,7 +128,10 @@ pub async fn assemble(
                 hops.announce(bucket, key, count);
             }
         };
-        AfterHandling::new(buckets.into_values(), Arc::new(before_write))
+        Destinations {
+            buckets: BucketDestination::new(buckets.into_values(), Arc::new(before_write)),
+            http,
+        }
     };
     let dispatcher = Dispatcher::new(Parts {
         journal: journal.clone(),
@@ -172,20 +146,15 @@ pub async fn assemble(
         stop: stop.clone(),
     });
 
-    let connectors: Vec<BucketConnector> = match selection {
-        Selection::All => {
-            warn_of_strays(&dispatcher).await?;
-            watched
-                .into_iter()
-                .map(|(b, rescan)| BucketConnector::new(b, rescan))
-                .collect()
-        }
-        Selection::Only(_) => Vec::new(),
-    };
-    let sources = connectors.iter().map(SourceHealth::of).collect();
+    let mut sources = Vec::new();
+    if let Selection::All = selection {
+        warn_of_strays(&dispatcher).await?;
+        let buckets = watched.into_iter();
+        sources.extend(buckets.map(|(b, rescan)| Source::bucket(BucketConnector::new(b, rescan))));
+        sources.extend(http_source(plan).await?);
+    }
     Ok(Assembled {
         dispatcher,
-        connectors,
         journal,
         metrics,
         sources,
@@ -194,25 +163,70 @@ pub async fn assemble(
 
 /// The triggers whose functions are deployed.
 fn triggers(plan: &Plan, deployed: &BTreeMap<String, Arc<Deployed>>) -> Vec<Trigger> {
-    let with_parts = |trigger: &Arc<TriggerPlan>| {
-        let SourcePlan::Bucket(source) = &trigger.source else {
-            return None;
+    let with_function = |trigger: &Arc<TriggerPlan>| {
+        let function = deployed.get(&trigger.function)?.clone();
+        let (source, listens) = listening(trigger)?;
+        let one_by_one = match &trigger.source {
+            SourcePlan::Schedule(schedule) => schedule.overlap == Overlap::Queue,
+            _ => false,
+        };
+        let order = match &trigger.order_by {
+            _ if one_by_one => Order::All,
+            Some(selector) => Order::By(selector.clone()),
+            None => Order::None,
         };
         Some(Trigger {
             name: trigger.name.clone(),
-            source: ledger::source(&source.bucket),
-            filter: ObjectFilter {
+            source,
+            listens,
+            filter: trigger.filter.clone(),
+            unmatched: trigger.unmatched,
+            idempotency: trigger.idempotency.clone(),
+            order,
+            rate: trigger.rate,
+            function,
+            retry: trigger.retry,
+            on_success: trigger.on_success.as_ref().and_then(target),
+            dead_letter: trigger.dead_letter.as_ref().and_then(target),
+        })
+    };
+    plan.triggers.values().filter_map(with_function).collect()
+}
+
+/// The source that a trigger listens to, and to what of it.
+fn listening(trigger: &TriggerPlan) -> Option<(String, Listens)> {
+    Some(match &trigger.source {
+        SourcePlan::Bucket(source) => {
+            let filter = ObjectFilter {
                 created: source.created,
                 deleted: source.deleted,
                 prefix: source.prefix.clone(),
                 suffix: source.suffix.clone(),
-            },
-            function: deployed.get(&trigger.function)?.clone(),
-            retry: trigger.retry,
-            after: source.after.clone(),
-        })
-    };
-    plan.triggers.values().filter_map(with_parts).collect()
+            };
+            let after = source.after.clone();
+            let listens = Listens::Objects { filter, after };
+            (ledger::source(&source.bucket), listens)
+        }
+        SourcePlan::Http(source) => {
+            let listens = Listens::Requests(source.methods.clone());
+            (http::source(&source.path), listens)
+        }
+        SourcePlan::Schedule(_) => (format!("schedule:{}", trigger.name), Listens::All),
+        SourcePlan::Event(source) => (emitted_source(&source.kind), Listens::All),
+        SourcePlan::NotBuilt { .. } => return None,
+    })
+}
+
+fn target(plan: &DestinationPlan) -> Option<Target> {
+    Some(match plan {
+        DestinationPlan::Bucket { bucket, key } => Target::Object {
+            bucket: bucket.clone(),
+            key: key.clone(),
+        },
+        DestinationPlan::Http(_) => Target::Http,
+        DestinationPlan::Event { kind } => Target::Event { kind: kind.clone() },
+        DestinationPlan::NotBuilt => return None,
+    })
 }
 
 /// The buckets of a plan.
@@ -282,6 +296,18 @@ async fn deploy_all(
     }
     bar.finish_and_clear();
     Ok(deployed)
+}
+
+/// The source of the HTTP triggers, with its address taken; none without such triggers.
+async fn http_source(plan: &Plan) -> anyhow::Result<Option<Source>> {
+    let routes = http::Route::of(plan);
+    if routes.is_empty() {
+        return Ok(None);
+    }
+    let connector = HttpConnector::new(plan.engine.http, routes)?;
+    let health = connector.health();
+    let bound = connector.bind().await?;
+    Ok(Some(Source::http(bound, health, plan.engine.drain)))
 }
 
 /// Names what the journal holds for triggers that the plan does not have.

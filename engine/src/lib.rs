@@ -5,14 +5,16 @@
 
 pub mod admin;
 pub mod assemble;
+mod by_hand;
 pub mod cli;
 mod clock;
-mod cloudevent;
+mod destinations;
 pub mod dispatcher;
 mod functions;
 mod logging;
 mod metrics;
 mod objects;
 mod operations;
+mod sources;
 mod trace;
 pub mod views;

@@ -1,12 +1,13 @@
 //! What is counted, in the words of the design, as Prometheus metrics.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, atomic::Ordering::Relaxed};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+use tidemill_connectors::http;
 use tidemill_core::{
     delivery::Cause,
     outcome::{Outcome, Usage},
@@ -15,6 +16,19 @@ use tidemill_core::{
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Source {
     source: String,
+}
+
+impl Source {
+    fn of(source: &str) -> Source {
+        Source {
+            source: source.to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Trigger {
+    trigger: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -40,6 +54,12 @@ struct TriggerCause {
     cause: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PathStatus {
+    path: String,
+    status: u16,
+}
+
 /// Seconds; a cold start is a millisecond, the longest attempt 15 minutes.
 const SECONDS: [f64; 11] = [
     0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0, 900.0,
@@ -51,11 +71,15 @@ pub struct Metrics {
     accepted: Family<Source, Counter>,
     unmatched: Family<Source, Counter>,
     duplicates: Family<Source, Counter>,
+    keys_missing: Family<Trigger, Counter>,
     attempts: Family<FunctionOutcome, Counter>,
     conflicts: Family<Function, Counter>,
     seconds: Family<Function, Histogram, fn() -> Histogram>,
     settled: Family<TriggerResult, Counter>,
     dead_letters: Family<TriggerCause, Counter>,
+    http_requests: Family<PathStatus, Counter>,
+    http_connections: Gauge,
+    http_turned_away: Counter,
     /// Deliveries in the journal that are not settled.
     pub pending: Gauge,
     /// Dead letters in the journal.
@@ -76,11 +100,15 @@ impl Default for Metrics {
             accepted: Family::default(),
             unmatched: Family::default(),
             duplicates: Family::default(),
+            keys_missing: Family::default(),
             attempts: Family::default(),
             conflicts: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             settled: Family::default(),
             dead_letters: Family::default(),
+            http_requests: Family::default(),
+            http_connections: Gauge::default(),
+            http_turned_away: Counter::default(),
             pending: Gauge::default(),
             dead: Gauge::default(),
             running: Gauge::default(),
@@ -103,6 +131,11 @@ impl Default for Metrics {
             "Events the journal had already",
             metrics.duplicates.clone(),
         );
+        r.register(
+            "idempotency_keys_missing",
+            "Events without the idempotency key that their trigger names",
+            metrics.keys_missing.clone(),
+        );
         r.register("attempts", "Attempts by outcome", metrics.attempts.clone());
         r.register(
             "attempt_conflicts",
@@ -124,6 +157,21 @@ impl Default for Metrics {
             "deliveries_dead",
             "Deliveries given up, by cause",
             metrics.dead_letters.clone(),
+        );
+        r.register(
+            "http_requests",
+            "Requests answered, by path of the plan and status",
+            metrics.http_requests.clone(),
+        );
+        r.register(
+            "http_connections",
+            "Connections of HTTP triggers that are open",
+            metrics.http_connections.clone(),
+        );
+        r.register(
+            "http_connections_refused",
+            "Connections turned away because there were too many",
+            metrics.http_turned_away.clone(),
         );
         r.register(
             "deliveries_pending",
@@ -159,20 +207,38 @@ impl Metrics {
         Ok(text)
     }
 
-    pub(crate) fn accepted(&self, source: &str, deliveries: usize) {
-        let source = Source {
-            source: source.to_owned(),
-        };
-        if deliveries == 0 {
-            self.unmatched.get_or_create(&source).inc();
-        }
-        self.accepted.get_or_create(&source).inc();
+    pub(crate) fn accepted(&self, source: &str) {
+        self.accepted.get_or_create(&Source::of(source)).inc();
+    }
+
+    pub(crate) fn unmatched(&self, source: &str) {
+        self.unmatched.get_or_create(&Source::of(source)).inc();
     }
 
     pub(crate) fn duplicate(&self, source: &str) {
-        self.duplicates
-            .get_or_create(&Source {
-                source: source.to_owned(),
+        self.duplicates.get_or_create(&Source::of(source)).inc();
+    }
+
+    /// Takes over what the HTTP source counts.
+    pub(crate) fn http(&self, status: &http::Status) {
+        for count in &status.requests {
+            let labels = PathStatus {
+                path: count.path.clone().unwrap_or_default(),
+                status: count.status,
+            };
+            let counter = self.http_requests.get_or_create(&labels);
+            counter.inner().store(count.requests, Relaxed);
+        }
+        let connections = i64::try_from(status.connections).unwrap_or(i64::MAX);
+        self.http_connections.set(connections);
+        let refused = self.http_turned_away.inner();
+        refused.store(status.turned_away, Relaxed);
+    }
+
+    pub(crate) fn key_missing(&self, trigger: &str) {
+        self.keys_missing
+            .get_or_create(&Trigger {
+                trigger: trigger.to_owned(),
             })
             .inc();
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tidemill_core::{
     delivery::{AttemptRecord, Cause, DeadLetter, Seq, Work},
-    event::Field,
+    event::{Event, Field},
     identity::DeliveryId,
     outcome::Reply,
 };
@@ -166,21 +166,27 @@ impl From<DeadLetterLine> for DeadLetterView {
     }
 }
 
+impl From<&Event> for EventView {
+    fn from(event: &Event) -> Self {
+        EventView {
+            id: event.id.clone(),
+            source: event.source.clone(),
+            kind: event.kind.clone(),
+            subject: event.subject.clone(),
+            time: event.time.to_string(),
+            datacontenttype: event.datacontenttype.clone(),
+            traceparent: event.traceparent.clone(),
+            hops: event.hops,
+            headers: event.headers.clone(),
+            data: Data::of(&event.data),
+        }
+    }
+}
+
 impl From<DeadLetter> for DeadLetterDetail {
     fn from(dead: DeadLetter) -> Self {
         let delivery = dead.delivery;
-        let view = EventView {
-            id: delivery.event.id,
-            source: delivery.event.source.clone(),
-            kind: delivery.event.kind,
-            subject: delivery.event.subject.clone(),
-            time: delivery.event.time.to_string(),
-            datacontenttype: delivery.event.datacontenttype,
-            traceparent: delivery.event.traceparent,
-            hops: delivery.event.hops,
-            headers: delivery.event.headers,
-            data: Data::of(&delivery.event.data),
-        };
+        let view = EventView::from(&delivery.event);
         DeadLetterDetail {
             line: DeadLetterView {
                 id: delivery.id,

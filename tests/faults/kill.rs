@@ -11,25 +11,12 @@ use std::{
     time::Duration,
 };
 
-use super::TALLY;
+use super::{TALLY, kills, seed};
 use crate::harness::{Site, files, wait_until};
-
-/// The seed of the moments: printed, and taken from the environment to repeat a run.
-fn seed() -> u64 {
-    let given = std::env::var("TIDEMILL_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("TIDEMILL_SEED={seed}");
-    seed
-}
 
 #[test]
 fn every_object_takes_effect_exactly_once_whenever_the_engine_dies() {
-    let kills: usize = std::env::var("TIDEMILL_KILLS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(20);
+    let kills = kills();
     let mut random = fastrand::Rng::with_seed(seed());
     let site = Site::new(TALLY);
     let (inbox, outbox) = (site.bucket("in"), site.bucket("out"));

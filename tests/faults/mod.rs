@@ -3,6 +3,23 @@
 
 mod disk;
 mod kill;
+mod storm;
+
+/// The seed of the moments: printed, and taken from the environment to repeat a run.
+fn seed() -> u64 {
+    let given = std::env::var("TIDEMILL_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("TIDEMILL_SEED={seed}");
+    seed
+}
+
+/// How often the engine is killed.
+fn kills() -> usize {
+    let given = std::env::var("TIDEMILL_KILLS").ok();
+    given.and_then(|n| n.parse().ok()).unwrap_or(20)
+}
 
 /// Counts each object once in a counter of its own and once in one for all, and writes one to `out`.
 const TALLY: &str = r#"

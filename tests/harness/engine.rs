@@ -84,6 +84,16 @@ impl Engine {
         Some((response.status().as_u16(), body))
     }
 
+    /// Where its HTTP triggers listen.
+    pub fn http(&self) -> Option<String> {
+        let (_, ready) = self.get("/readyz")?;
+        let ready: serde_json::Value = serde_json::from_str(&ready).ok()?;
+        let mut sources = ready.get("sources")?.as_array()?.iter();
+        let http = sources.find(|source| source["source"] == "http")?;
+        let address = http["state"].as_str()?.strip_prefix("listening on ")?;
+        Some(address.to_owned())
+    }
+
     /// The value of a metric, summed over all of its labels that contain `label`.
     pub fn metric(&self, name: &str, label: &str) -> f64 {
         let (_, text) = self.get("/metrics").expect("metrics");

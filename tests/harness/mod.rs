@@ -1,5 +1,6 @@
 //! A site: a folder with a configuration, buckets and data, and the engine that runs on it.
 
+mod client;
 mod engine;
 mod journal;
 
@@ -12,11 +13,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use client::Client;
 pub use engine::Engine;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up. Generous: machines stall.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The components that `make functions` builds; in a configuration, in capitals, they stand for
+/// their files.
+const COMPONENTS: [&str; 5] = [
+    "probe",
+    "thumbnail",
+    "github-hook",
+    "announce",
+    "weather-report",
+];
 
 /// A folder of its own for one engine.
 pub struct Site {
@@ -24,8 +36,9 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site with this configuration. `[engine]` is put before it: data in the folder, and an
-    /// admin address with a free port. `PROBE` and `THUMBNAIL` stand for the built components.
+    /// A site with this configuration. `[engine]` is put before it: data in the folder, and
+    /// addresses with free ports. `PROBE` and the like stand for the
+    /// built components.
     pub fn new(config: &str) -> Site {
         let site = Site {
             dir: tempfile::tempdir().expect("a temporary folder"),
@@ -36,12 +49,16 @@ impl Site {
 
     /// Replaces the configuration.
     pub fn configure(&self, config: &str) {
-        let config = config
-            .replace("PROBE", component("probe").to_str().expect("UTF-8"))
-            .replace("THUMBNAIL", component("thumbnail").to_str().expect("UTF-8"));
+        let mut config = config.to_owned();
+        for name in COMPONENTS {
+            let placeholder = name.to_uppercase();
+            if config.contains(&placeholder) {
+                config = config.replace(&placeholder, component(name).to_str().expect("UTF-8"));
+            }
+        }
         let engine = match config.contains("[engine]") {
             true => "",
-            false => "[engine]\nadmin = \"127.0.0.1:0\"\n",
+            false => "[engine]\nadmin = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n",
         };
         fs::write(self.path("tidemill.toml"), format!("{engine}{config}")).expect("it is written");
     }
@@ -205,6 +222,14 @@ pub fn files(folder: &Path) -> Vec<String> {
     walk(folder, folder, &mut found);
     found.sort();
     found
+}
+
+/// A port that is free, and that the system gives to nobody who asks for any: so an engine that is
+/// killed finds it free again.
+pub fn free_port() -> u16 {
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000));
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(free).expect("there is one")
 }
 
 /// A folder that nobody may write to, until it is dropped.

@@ -88,7 +88,7 @@ pub enum Kind {
     Order,
     /// So many per second, minute or hour.
     Rate,
-    /// A cron expression of five fields.
+    /// A cron expression of five fields, or six.
     Cron,
     /// An instant with its offset from UTC.
     Instant,
@@ -100,8 +100,14 @@ pub enum Kind {
     Patterns,
     /// Tables of any depth that end in such lists.
     PatternTree,
-    /// Whatever TOML can say.
-    Any,
+    /// A list of tables like [`Kind::Table`] `filter`.
+    Filters,
+    /// The origin of a page, or `*`.
+    Origin,
+    /// The URL of an HTTP server; may hold references and is never shown.
+    HttpUrl,
+    /// The key of an object, with placeholders.
+    ObjectKey,
 }
 
 impl Key {
@@ -162,8 +168,8 @@ impl Kind {
     fn toml(self, text: &str) -> String {
         match self {
             Kind::Flag | Kind::Whole(..) | Kind::List(..) => text.to_owned(),
-            Kind::Table | Kind::Named | Kind::Map | Kind::Any => text.to_owned(),
-            Kind::Patterns | Kind::PatternTree => text.to_owned(),
+            Kind::Table | Kind::Named | Kind::Map => text.to_owned(),
+            Kind::Patterns | Kind::PatternTree | Kind::Filters => text.to_owned(),
             _ => format!("\"{text}\""),
         }
     }
@@ -171,7 +177,11 @@ impl Kind {
     /// A TOML value of this kind.
     pub fn example(self) -> String {
         let text = match self {
-            Kind::Table | Kind::Named | Kind::PatternTree | Kind::Any => "{ ... }",
+            Kind::Table | Kind::Named | Kind::PatternTree => "{ ... }",
+            Kind::Filters => "[{ type = [\"value\"] }]",
+            Kind::Origin => "https://app.example.com",
+            Kind::HttpUrl => "https://api.example.com/",
+            Kind::ObjectKey => "{trigger}/{id}",
             Kind::Map => "{ NAME = \"value\" }",
             Kind::Flag => "true",
             Kind::Whole(least, _) => return least.to_string(),
@@ -216,6 +226,10 @@ impl Kind {
             Kind::List(Kind::HostPort, _) => "a list of hosts with ports".into(),
             Kind::List(..) => "a list of strings".into(),
             Kind::Patterns => "a list of values and patterns".into(),
+            Kind::Filters => "a list of filters".into(),
+            Kind::Origin => "a scheme with a host, such as https://app.example.com, or *".into(),
+            Kind::HttpUrl => "a URL that starts with http:// or https://".into(),
+            Kind::ObjectKey => "the key of an object, as a string".into(),
             Kind::Str | Kind::Filled | Kind::Text | Kind::Secret => "a string".into(),
             Kind::Prefix => "the start of object keys, as a string".into(),
             Kind::Suffix => "the end of object keys, as a string".into(),
@@ -227,11 +241,10 @@ impl Kind {
             Kind::Selector => "$.json.path, header:Name or attr:name".into(),
             Kind::Order => "$.json.path, header:Name, attr:name, partition or none".into(),
             Kind::Rate => "a number per s, m or h".into(),
-            Kind::Cron => "a cron expression of five fields".into(),
+            Kind::Cron => "a cron expression of five or six fields".into(),
             Kind::Instant => "a date and time with its offset".into(),
             Kind::HostPort => "a host with a port".into(),
             Kind::HttpPath => "a path that starts with /".into(),
-            Kind::Any => "a value".into(),
         }
     }
 }

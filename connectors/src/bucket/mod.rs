@@ -1,8 +1,8 @@
 //! Buckets: folders whose files are objects.
 //!
 //! [`Bucket`] reads and writes objects. [`BucketConnector`] is the source: it watches and scans a
-//! bucket and offers an event for every object that comes, changes or goes. [`AfterHandling`] is
-//! the destination: it deletes or moves objects that were handled.
+//! bucket and offers an event for every object that comes, changes or goes. [`BucketDestination`] is
+//! the destination: it deletes or moves objects that were handled, and writes replies and dead letters.
 //!
 //! What is promised of the source: every version of an object that was closed, or renamed into
 //! place, and stayed, is offered exactly once, whatever is missed, repeated or interrupted on the
@@ -25,9 +25,8 @@
 //! - Network file systems tell nobody of changes made elsewhere: there, rescans do the work.
 //! - A rescan of 200,000 files costs about 2 s of one core; `rescan` counts from its end.
 
-mod after;
-mod clock;
 mod copy;
+mod destination;
 mod error;
 mod guard;
 mod health;
@@ -53,10 +52,10 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use tidemill_core::intake::Intake;
+use tidemill_core::intake::Ledgers;
 use tokio_util::sync::CancellationToken;
 
-pub use after::{AfterHandling, BeforeWrite};
+pub use destination::{BeforeWrite, BucketDestination};
 pub use error::Error;
 pub use health::{Health, State, Status};
 pub use key::Refusal;
@@ -100,7 +99,7 @@ impl BucketConnector {
 
     /// Offers events until `stop` is cancelled or the intake says that the engine stops. Offers that
     /// have no receipt by then may or may not be durable; the next run finds out.
-    pub async fn run(self, intake: Arc<dyn Intake>, stop: CancellationToken) {
+    pub async fn run(self, intake: Arc<dyn Ledgers>, stop: CancellationToken) {
         let observer = Observer {
             bucket: self.bucket,
             intake,

@@ -6,13 +6,14 @@ use std::{sync::Arc, time::Duration};
 
 use tidemill_core::{
     BoxFuture,
-    intake::{Intake, IntakeError, Offer, Receipt},
+    intake::{IntakeError, Ledgers, Mark, Offer, Receipt},
     ledger::{self, LedgerEntry},
 };
 use tokio::time::Instant;
 
+use crate::clock;
+
 use super::{
-    clock,
     error::Error,
     health::Health,
     key::Refusal,
@@ -28,7 +29,7 @@ const DUPLICATES: u32 = 3;
 #[derive(Clone)]
 pub(super) struct Observer {
     pub(super) bucket: Bucket,
-    pub(super) intake: Arc<dyn Intake>,
+    pub(super) intake: Arc<dyn Ledgers>,
     pub(super) health: Health,
     pub(super) tuning: Tuning,
 }
@@ -88,15 +89,17 @@ impl Observer {
                 return Outcome::NotYet(not_yet);
             }
             let offer = Offer {
+                source: ledger::source(bucket),
                 event,
-                ledger: Some(step),
+                mark: Mark::Ledger(step),
+                due: None,
             };
             match self.intake.offer(offer).await {
                 Ok(Receipt::Accepted { .. }) => {
                     self.health.offered();
                     return otherwise;
                 }
-                Ok(Receipt::Duplicate) => duplicates += 1,
+                Ok(Receipt::Duplicate | Receipt::Reused) => duplicates += 1,
                 Err(IntakeError::Stopping) => return Outcome::Stopping,
                 Err(error) => self.sit_out(&error, &mut backoff).await,
             }

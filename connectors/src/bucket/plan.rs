@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tidemill_config::plan::{After, BucketPlan, Plan, SourcePlan, Store};
+use tidemill_config::plan::{After, BucketPlan, DestinationPlan, Plan, SourcePlan, Store};
 
 use super::{Bucket, OpenError};
 
@@ -18,7 +18,7 @@ pub struct Settings {
     pub name: String,
     /// Its folder.
     pub root: PathBuf,
-    /// A function or an `after` of the plan may write to it.
+    /// A function, an `after`, an `on_success` or a `dead_letter` of the plan may write to it.
     pub needs_write: bool,
     /// How long after a scan the next one begins; absent if no trigger listens to the bucket.
     pub rescan: Option<Duration>,
@@ -33,6 +33,11 @@ impl Settings {
         }
         let mut rescans: BTreeMap<&str, Duration> = BTreeMap::new();
         for trigger in plan.triggers.values() {
+            for destination in [&trigger.on_success, &trigger.dead_letter] {
+                if let Some(DestinationPlan::Bucket { bucket, .. }) = destination {
+                    written.insert(bucket);
+                }
+            }
             let SourcePlan::Bucket(source) = &trigger.source else {
                 continue;
             };

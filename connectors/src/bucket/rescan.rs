@@ -9,8 +9,9 @@ use tidemill_core::{
 };
 use tokio::time::Instant;
 
+use crate::clock;
+
 use super::{
-    clock,
     health::State,
     pending::{Change, Need},
     scan::{self, Found, Scan},

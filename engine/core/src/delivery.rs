@@ -37,6 +37,14 @@ pub struct Delivery {
     pub accepted: Timestamp,
     /// Not to run before.
     pub due: Timestamp,
+    /// Its lane, if its trigger is ordered: the deliveries of one trigger and lane run one after
+    /// another, in the order of their places.
+    pub lane: Option<String>,
+    /// Its idempotency key, if it has one: of the deliveries of one trigger and key, one runs at a
+    /// time.
+    pub key: Option<String>,
+    /// Whether its event came with [`crate::intake::Mark::Id`].
+    pub remember: bool,
     /// Made from a dead letter.
     pub redrive: Option<Redrive>,
     /// What it delivers.
@@ -81,6 +89,8 @@ pub enum Cause {
     Age,
     /// The event came through more than [`crate::limits::HOPS`] writes of this engine.
     Loop,
+    /// No trigger of the source matched, and the source keeps such events.
+    Unmatched,
 }
 
 impl Cause {
@@ -91,14 +101,21 @@ impl Cause {
             Cause::Attempts => "attempts",
             Cause::Age => "age",
             Cause::Loop => "loop",
+            Cause::Unmatched => "unmatched",
         }
     }
 
     /// The cause of that name.
     pub fn from_name(name: &str) -> Option<Cause> {
-        [Cause::Rejected, Cause::Attempts, Cause::Age, Cause::Loop]
-            .into_iter()
-            .find(|cause| cause.as_str() == name)
+        [
+            Cause::Rejected,
+            Cause::Attempts,
+            Cause::Age,
+            Cause::Loop,
+            Cause::Unmatched,
+        ]
+        .into_iter()
+        .find(|cause| cause.as_str() == name)
     }
 }
 

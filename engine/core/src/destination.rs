@@ -30,6 +30,31 @@ pub enum OutboxAction {
         /// The key it gets there.
         to_key: String,
     },
+    /// Write the event's data to an object.
+    PutObject {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
+    /// Send the event to an HTTP server. The address and its secrets are not kept: they are those
+    /// that the plan has when it is sent.
+    Post {
+        /// The trigger.
+        trigger: String,
+        /// Which of its destinations.
+        role: Role,
+    },
+}
+
+/// What a destination of a trigger is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// `on_success`: the handler's replies.
+    OnSuccess,
+    /// `dead_letter`: what was given up.
+    DeadLetter,
 }
 
 /// The destination could not take it.

@@ -8,6 +8,18 @@ use crate::time::Timestamp;
 /// A name and its value. Names of incoming headers are lower-case.
 pub type Field = (String, String);
 
+/// Headers of this prefix are the engine's own: what comes in with it from outside is dropped.
+pub const OWN: &str = "tidemill-";
+/// The header with the method of an HTTP request.
+pub const METHOD: &str = "tidemill-method";
+/// The header with the query of an HTTP request, as it was sent, without the question mark.
+pub const QUERY: &str = "tidemill-query";
+/// Headers with the path parameters of an HTTP request: this and the parameter's name.
+pub const PATH_PARAMETER: &str = "tidemill-path-";
+/// The header by which the hops go along with what the engine sends to HTTP servers. It is taken
+/// from outside too, and then kept in [`Event::hops`] alone.
+pub const HOPS: &str = "tidemill-hops";
+
 /// An immutable fact. Cheap to clone but for its strings: `data` is shared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -36,6 +48,12 @@ pub struct Event {
 }
 
 impl Event {
+    /// The first header of this lower-case name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// About how many bytes the event holds in memory and in the journal.
     pub fn size(&self) -> usize {
         let text = self.id.len()

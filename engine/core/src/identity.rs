@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize, de};
 use sha2::{Digest, Sha256};
 
+use crate::event::{Event, METHOD, QUERY};
+
 /// The identity of a delivery: 128 bits, shown as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(pub [u8; 16]);
@@ -39,17 +41,34 @@ impl DeliveryId {
     }
 }
 
-/// The first 128 bits of SHA-256 over the parts, each preceded by its length, so that no two lists
-/// of parts run together.
+/// What an event says, whoever sends it when: by this a repetition is told from another event with
+/// the same id. The method, the subject, the query and the data count; other headers do not, for
+/// they differ from try to try (dates, traces, signatures).
+pub fn fingerprint(event: &Event) -> [u8; 32] {
+    let header = |name| event.header(name).unwrap_or_default().as_bytes();
+    digest(&[
+        header(METHOD),
+        event.subject.as_deref().unwrap_or_default().as_bytes(),
+        header(QUERY),
+        &event.data,
+    ])
+}
+
+/// The first 128 bits of [`digest`].
 fn hash(parts: &[&[u8]]) -> [u8; 16] {
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest(parts)[..16]);
+    id
+}
+
+/// SHA-256 over the parts, each preceded by its length, so that no two lists of parts run together.
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }
-    let mut id = [0; 16];
-    id.copy_from_slice(&hasher.finalize()[..16]);
-    id
+    hasher.finalize().into()
 }
 
 impl fmt::Display for DeliveryId {
@@ -100,6 +119,67 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::time::Timestamp;
+
+    fn request() -> Event {
+        let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Event {
+            id: "order-7".into(),
+            source: "http:/orders".into(),
+            kind: "http.request".into(),
+            subject: Some("/orders".into()),
+            time: Timestamp(0),
+            datacontenttype: Some("application/json".into()),
+            traceparent: None,
+            hops: 0,
+            headers: [(METHOD, "POST"), (QUERY, "a=1"), ("date", "today")]
+                .map(header)
+                .into(),
+            data: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_stable_over_releases() {
+        let print = fingerprint(&request()).map(|byte| format!("{byte:02x}"));
+        assert_eq!(
+            print.concat(),
+            "b667d5fe139d9fc072abf97446d5d6891876f6fd1dd8badeba2d93b6567c3705"
+        );
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_what_an_event_says() {
+        let same: [fn(&mut Event); 5] = [
+            |event| event.id = "order-8".into(),
+            |event| event.time = Timestamp(1),
+            |event| event.traceparent = Some("00-1-2-01".into()),
+            |event| event.headers[2].1 = "tomorrow".into(),
+            |event| event.headers.push(("retry".into(), "1".into())),
+        ];
+        for (n, change) in same.iter().enumerate() {
+            let mut event = request();
+            change(&mut event);
+            assert_eq!(fingerprint(&event), fingerprint(&request()), "change {n}");
+        }
+        let other: [fn(&mut Event); 6] = [
+            |event| event.headers[0].1 = "PUT".into(),
+            |event| event.headers[1].1 = "a=2".into(),
+            |event| _ = event.headers.remove(1),
+            |event| event.subject = Some("/order".into()),
+            |event| event.data = "{ }".into(),
+            // What moves from one part to the next is not what it was.
+            |event| {
+                event.subject = Some("/ordersa".into());
+                event.headers[1].1 = "=1".into();
+            },
+        ];
+        for (n, change) in other.iter().enumerate() {
+            let mut event = request();
+            change(&mut event);
+            assert_ne!(fingerprint(&event), fingerprint(&request()), "change {n}");
+        }
+    }
 
     #[test]
     fn is_stable_over_releases() {

@@ -1,18 +1,43 @@
 //! The intake: where connectors offer events to the engine.
 
+use std::time::Duration;
+
 use crate::{
     BoxFuture,
     event::Event,
+    identity::DeliveryId,
     ledger::{LedgerEntry, LedgerMove},
+    outcome::Reply,
+    schedule::{Cursor, CursorMove},
+    time::Timestamp,
 };
 
-/// An event for the journal to keep, with the step of the ledger that it comes from.
+/// An event for the journal to keep.
 #[derive(Clone, Debug)]
 pub struct Offer {
+    /// What the triggers listen to, such as `bucket:uploads`. It is the event's own source, unless
+    /// the event is a CloudEvent that was made elsewhere.
+    pub source: String,
     /// The event.
     pub event: Event,
-    /// Taken in the same commit. Whoever offers the same step again offers a duplicate.
-    pub ledger: Option<LedgerMove>,
+    /// How the event is known again.
+    pub mark: Mark,
+    /// Not to run before; absent, at once.
+    pub due: Option<Timestamp>,
+}
+
+/// How an event that is offered a second time is known again.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "an offer has one, in place")]
+pub enum Mark {
+    /// By the step of a bucket's ledger, taken in the same commit.
+    Ledger(LedgerMove),
+    /// By the step of a schedule's cursor, taken in the same commit.
+    Cursor(CursorMove),
+    /// By its id, which the engine remembers for [`crate::limits::EVENT_IDS`].
+    Id,
+    /// Not at all: its id was made for it here, and nobody will say it again.
+    Fresh,
 }
 
 /// Proof that an event is durable in the journal.
@@ -25,6 +50,9 @@ pub enum Receipt {
     },
     /// The journal had it already.
     Duplicate,
+    /// The journal had another event with this id: by [`crate::identity::fingerprint`] it is not
+    /// the same one. This one is not kept.
+    Reused,
 }
 
 /// The event was not accepted; its source keeps it and offers it again later.
@@ -36,16 +64,66 @@ pub enum IntakeError {
     /// The journal has reached its limit or its disk is full.
     #[error("the journal is full: {0}")]
     Full(String),
+    /// More waits already than may.
+    #[error("too much waits already")]
+    Busy,
     /// The journal failed.
     #[error("the journal failed: {0}")]
     Failed(String),
+}
+
+/// An event whose client waits for the handler's answer: held by the client, kept by nobody else.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The trigger.
+    pub trigger: String,
+    /// The event.
+    pub event: Event,
+    /// Whether the client gave the event its id, and so may send it again ([`Mark::Id`]), or not
+    /// ([`Mark::Fresh`]).
+    pub stable: bool,
+}
+
+/// What became of a [`Call`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The handler replied. If its status is 500 or more, its effects were thrown away.
+    Replied(Reply),
+    /// The handler replied so when this event, or one of the same idempotency key, came before.
+    Stored(Reply),
+    /// The filter of the trigger does not let the event through: nothing ran.
+    Unmatched,
+    /// One of the same identity is running.
+    InFlight,
+    /// The identity belongs to another event; see [`Receipt::Reused`].
+    Reused,
+    /// The handler asks the client to come again, after so long if it says so.
+    Retry(Option<Duration>),
+    /// The handler gives the event up.
+    Rejected {
+        /// The handler's words.
+        reason: String,
+    },
+    /// The handler ran longer than it may.
+    Timeout,
+    /// The handler broke, or an effect of it failed; the log says more under this id.
+    Failed(DeliveryId),
 }
 
 /// What connectors see of the engine. The engine implements it.
 pub trait Intake: Send + Sync {
     /// Offers one event. Resolves when it is durable, with what it caused.
     fn offer(&self, offer: Offer) -> BoxFuture<'_, Result<Receipt, IntakeError>>;
+}
 
+/// The intake for clients that wait for an answer.
+pub trait Calls: Intake {
+    /// Runs the trigger's function once.
+    fn call(&self, call: Call) -> BoxFuture<'_, Result<Answer, IntakeError>>;
+}
+
+/// The intake for buckets.
+pub trait Ledgers: Intake {
     /// What the ledger of the bucket knows of these keys; unknown keys are missing in the answer.
     fn ledger(
         &self,
@@ -60,4 +138,17 @@ pub trait Intake: Send + Sync {
         after: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>>;
+}
+
+/// The intake for schedules.
+pub trait Cursors: Intake {
+    /// Where a schedule stands.
+    fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Cursor>, IntakeError>>;
+
+    /// Moves a cursor without an event: a new schedule, or ticks left out. False, if it did not
+    /// stand at `from`.
+    fn move_cursor(&self, step: CursorMove) -> BoxFuture<'_, Result<bool, IntakeError>>;
+
+    /// Whether a delivery of this trigger waits or runs.
+    fn is_busy(&self, trigger: &str) -> BoxFuture<'_, Result<bool, IntakeError>>;
 }

@@ -14,8 +14,12 @@ pub mod intake;
 pub mod ledger;
 pub mod limits;
 pub mod outcome;
+pub mod rate;
 pub mod retry;
+pub mod schedule;
+pub mod selector;
 pub mod time;
+pub mod turn;
 
 use std::{future::Future, pin::Pin};
 

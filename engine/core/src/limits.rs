@@ -13,11 +13,60 @@ pub const WINDOW: usize = 10_000;
 /// How often an attempt whose reads were overtaken runs again before it counts as a failure.
 pub const CONFLICT_RERUNS: u32 = 10;
 
+/// The largest count of a [`crate::rate::Rate`]: the start of each is remembered for its span.
+pub const RATE_COUNT: u32 = 10_000;
+
+/// The most ticks that a schedule catches up on.
+pub const CATCH_UP: usize = 1000;
+
+/// How late a tick may be and still run whatever `catch_up` says: beyond, it was missed. Long enough
+/// for a restart.
+pub const TICK_GRACE: Duration = Duration::from_secs(60);
+
+/// How many ticks that were left out are counted: after a year there are 31 million of each second.
+pub const COUNTED_TICKS: u64 = 1000;
+
+/// How far a schedule's cursor may be ahead of the clock without a warning: corrections of a clock
+/// are smaller.
+pub const CLOCK_BACK: Duration = Duration::from_secs(3600);
+
+/// How long a schedule sleeps at most before it looks at the clock again: should nothing else tell
+/// that the clock was set, it is late by no more than this.
+pub const CLOCK_LOOK: Duration = Duration::from_secs(60);
+
+/// How long event ids are remembered that no ledger, cursor or watermark covers, in running time of
+/// the engine: so long a source may take to send one again. Long enough for a week-end and a fix.
+pub const EVENT_IDS: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many requests of one trigger wait for their turn at a time, while their clients wait.
+pub const HELD_REQUESTS: usize = 1024;
+
 /// The longest text of a reason that is kept with an attempt, in bytes.
 pub const REASON: usize = 4 << 10;
 
 /// The longest name of a key, store, bucket or type that a handler may pass, in bytes.
 pub const NAME: usize = 1024;
+
+/// The longest attribute of a CloudEvent from outside, in bytes: room for an address or the path of
+/// an object, and small enough that a few of them fit the headers of a request.
+pub const ATTRIBUTE: usize = 4 << 10;
+
+/// The longest name of an extension attribute of a CloudEvent; the standard asks for 20 at most.
+pub const ATTRIBUTE_NAME: usize = 64;
+
+/// The most extension attributes of one CloudEvent.
+pub const EXTENSIONS: usize = 64;
+
+/// The longest value of a header that goes along with an event to an HTTP server, in bytes as it is
+/// sent: servers refuse lines of headers longer than 8 KiB.
+pub const SENT_HEADER: usize = 4 << 10;
+
+/// How much of an HTTP server's answer is read, in bytes: so much is worth it to use the connection
+/// again.
+pub const ANSWER: usize = 64 << 10;
+
+/// How many connections to one HTTP server are kept open between events.
+pub const IDLE_CONNECTIONS: usize = 16;
 
 /// The most hints of changed files a watcher keeps before it asks for a rescan instead.
 pub const WATCH_HINTS: usize = 65_536;
@@ -34,3 +83,18 @@ pub const COMMIT_BYTES: usize = 32 << 20;
 
 /// How long a delivery rests that could not be read from the journal.
 pub const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+
+/// How many HTTP connections are open at a time, if the process may have twice as many files open;
+/// beyond, new ones are answered with 503. Each may hold a head and a buffer of its size. One path may
+/// have half as many requests under way, so that slow ones of a path leave room for the others.
+pub const HTTP_CONNECTIONS: usize = 4096;
+
+/// The longest request line and headers of an HTTP request, in bytes: what common servers take.
+pub const HTTP_HEAD: usize = 32 << 10;
+
+/// The most headers of an HTTP request.
+pub const HTTP_HEADERS: usize = 100;
+
+/// The most bytes of HTTP bodies in memory, besides one largest body for each path, which no other
+/// path can take.
+pub const HTTP_BODIES: usize = 256 << 20;

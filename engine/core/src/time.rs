@@ -1,6 +1,6 @@
 //! Points in time. Reading a clock is not done here; see the engine's `clock`.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,21 @@ impl Timestamp {
     }
 }
 
+/// The text is no instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an instant is a date and time with its offset from UTC, by RFC 3339")]
+pub struct NotAnInstant;
+
+impl FromStr for Timestamp {
+    type Err = NotAnInstant;
+
+    /// Reads RFC 3339. What is finer than a millisecond is cut off.
+    fn from_str(text: &str) -> Result<Timestamp, NotAnInstant> {
+        let at = DateTime::parse_from_rfc3339(text).map_err(|_| NotAnInstant)?;
+        Ok(at.to_utc().into())
+    }
+}
+
 impl From<DateTime<Utc>> for Timestamp {
     fn from(at: DateTime<Utc>) -> Self {
         Timestamp(at.timestamp_millis())
@@ -52,6 +67,8 @@ mod tests {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::MAX.plus(Duration::from_secs(1)), Timestamp::MAX);
         assert_eq!(Timestamp(1).since(Timestamp(5)), Duration::ZERO);
+        assert_eq!("1970-01-01T01:00:01.5+01:00".parse(), Ok(Timestamp(1500)));
+        assert_eq!("1970-01-01".parse::<Timestamp>(), Err(NotAnInstant));
         assert_eq!(
             Timestamp(1500).since(Timestamp(500)),
             Duration::from_secs(1)

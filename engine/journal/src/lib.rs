@@ -14,16 +14,18 @@ use bytes::Bytes;
 use tidemill_core::{
     BoxFuture,
     delivery::{Cause, DeadLetter, Delivery, Seq},
+    event::Event,
     identity::DeliveryId,
     ledger::LedgerEntry,
+    schedule::Cursor,
     time::Timestamp,
 };
 
 pub use lock::{DataLock, LockError, LockInfo};
 pub use sqlite::{OpenError, RunningClock, SqliteJournal, SqliteOptions};
 pub use unit::{
-    Accepted, Added, CursorMove, EventId, KeyDone, KvRead, KvWrite, NewDelivery, OffsetsMove,
-    Settle, Unit, UnitResult, UsageEntry, WrittenObject,
+    Accepted, Added, EventId, KeyDone, KvRead, KvWrite, NewDelivery, OffsetsMove, Settle, Unit,
+    UnitResult, UsageEntry, WrittenObject,
 };
 
 /// The version of a key's value: never used twice, 0 for a key that is not there.
@@ -82,6 +84,15 @@ pub struct Versioned {
     pub value: Bytes,
     /// Its version.
     pub version: Version,
+}
+
+/// What the journal knows of an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Its delivery is pending or a dead letter; its event.
+    Kept(Box<Event>),
+    /// It has left the journal, and its id is remembered, with the fingerprint of its event.
+    Remembered(Option<[u8; 32]>),
 }
 
 /// What is completed of a partition.
@@ -148,6 +159,7 @@ pub trait Journal: Send + Sync {
     fn commit(&self, units: Vec<Unit>) -> BoxFuture<'_, Result<Vec<UnitResult>, JournalError>>;
 
     /// The next pending deliveries of a trigger that sort after `after` by (due, seq), in that order.
+    /// Blocked ones are left out: of a lane or a key, only the first that came is here.
     fn pending(
         &self,
         trigger: &str,
@@ -157,6 +169,12 @@ pub trait Journal: Send + Sync {
 
     /// The triggers that have pending deliveries, with their number.
     fn pending_triggers(&self) -> BoxFuture<'_, Result<Vec<(String, u64)>, JournalError>>;
+
+    /// Whether a delivery of the trigger is pending, blocked or not.
+    fn is_busy(&self, trigger: &str) -> BoxFuture<'_, Result<bool, JournalError>>;
+
+    /// Where the delivery with this identity is, if the journal knows it.
+    fn find(&self, id: DeliveryId) -> BoxFuture<'_, Result<Option<Found>, JournalError>>;
 
     /// A pending delivery with its event.
     fn delivery(&self, seq: Seq) -> BoxFuture<'_, Result<Option<Delivery>, JournalError>>;
@@ -214,7 +232,7 @@ pub trait Journal: Send + Sync {
     ) -> BoxFuture<'_, Result<Option<u32>, JournalError>>;
 
     /// The cursor of a schedule.
-    fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Timestamp>, JournalError>>;
+    fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Cursor>, JournalError>>;
 
     /// What is completed of a partition.
     fn offsets(

@@ -9,10 +9,11 @@ use tidemill_core::{
     identity::DeliveryId,
     ledger::LedgerMove,
     outcome::{Reply, Usage},
+    schedule::CursorMove,
     time::Timestamp,
 };
 
-use crate::Version;
+use crate::{Pending, Version};
 
 /// Changes that happen all or not at all.
 ///
@@ -42,6 +43,18 @@ pub struct Unit {
     pub offsets: Vec<OffsetsMove>,
     /// Added to the function's account of the day.
     pub usage: Option<UsageEntry>,
+}
+
+impl Unit {
+    /// Whether there is anything to it but usage, and reads that decide nothing then.
+    pub fn is_durable_matter(&self) -> bool {
+        let nothing = Unit {
+            reads: self.reads.clone(),
+            usage: self.usage.clone(),
+            ..Unit::default()
+        };
+        *self != nothing
+    }
 }
 
 /// What becomes of a delivery that the journal keeps.
@@ -129,10 +142,13 @@ pub struct NewDelivery {
     pub accepted: Timestamp,
     /// Not to run before.
     pub due: Timestamp,
-    /// Its lane, if its trigger is ordered.
+    /// Its lane, if its trigger is ordered. While a delivery of the same trigger and lane that came
+    /// before is pending, this one is blocked.
     pub lane: Option<String>,
-    /// Its idempotency key, if it has one.
+    /// Its idempotency key, if it has one; it blocks likewise.
     pub key: Option<String>,
+    /// Whether its id is to be remembered when it leaves the journal. The journal only keeps this.
+    pub remember: bool,
     /// Attempts that ended before it came here, the first one first: of a parked delivery.
     pub history: Vec<AttemptRecord>,
     /// Already given up, for this cause and reason: kept as a dead letter, which died when the last
@@ -156,6 +172,7 @@ impl NewDelivery {
             due: now,
             lane: None,
             key: None,
+            remember: false,
             history: Vec::new(),
             dead: None,
             redrive: None,
@@ -186,6 +203,8 @@ pub struct EventId {
     pub delivery: DeliveryId,
     /// How long, in running time of the engine.
     pub window: Duration,
+    /// [`tidemill_core::identity::fingerprint`] of its event.
+    pub fingerprint: Option<[u8; 32]>,
 }
 
 /// An idempotency key that is completed.
@@ -205,17 +224,6 @@ pub struct KeyDone {
     pub fingerprint: Option<[u8; 32]>,
     /// The handler's reply, for whoever asks again.
     pub reply: Option<Reply>,
-}
-
-/// A step of a schedule's cursor, taken only if it stands at `from`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CursorMove {
-    /// The schedule: its trigger's name.
-    pub schedule: String,
-    /// Where it stood.
-    pub from: Option<Timestamp>,
-    /// Where it stands from now on.
-    pub to: Timestamp,
 }
 
 /// A step of a partition of a log.
@@ -257,6 +265,9 @@ pub enum UnitResult {
         /// The deliveries that it added, in its order; those of `only_if_last` that did not hold
         /// are missing.
         added: Vec<Added>,
+        /// Deliveries that were blocked by the one that the unit settled, and are not any more. None
+        /// of them is among `added`.
+        released: Vec<Pending>,
     },
     /// A key that was read has changed since.
     Conflict {
@@ -279,4 +290,6 @@ pub struct Added {
     pub seq: Seq,
     /// Its identity.
     pub id: DeliveryId,
+    /// Whether it waits for another delivery of its lane or key: it comes as released, some day.
+    pub blocked: bool,
 }

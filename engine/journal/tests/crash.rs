@@ -101,7 +101,7 @@ fn engine() {
             for n in 0.. {
                 let name = format!("{round}-{lane}-{n}");
                 let results = journal.commit(vec![unit(&name)]).await.unwrap();
-                let UnitResult::Committed { added } = &results[0] else {
+                let UnitResult::Committed { added, .. } = &results[0] else {
                     panic!("{results:?}")
                 };
                 say(&format!("accepted {name}"));

@@ -8,13 +8,15 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tidemill_connectors::cloudevent::Draft;
 use tidemill_core::{delivery::Seq, identity::DeliveryId, time::Timestamp};
 use tidemill_journal::{DeadLetterFilter, JournalError};
 
 use super::{Admin, refusal};
 use crate::{
-    cloudevent::Made,
+    clock,
     dispatcher::{RedriveError, redrive as redriving},
     operations,
     views::{InvokedView, RedrivenView},
@@ -101,9 +103,14 @@ pub(super) async fn purge(State(admin): State<Arc<Admin>>, Path(id): Path<Delive
 pub(super) async fn invoke(
     State(admin): State<Arc<Admin>>,
     Path(function): Path<String>,
-    Json(made): Json<Made>,
+    event: Bytes,
 ) -> Response {
-    match admin.dispatcher.invoke(&function, made.into_event()).await {
+    let event = Draft::from_json(&event).and_then(|draft| draft.finish(Vec::new(), clock::now()));
+    let event = match event {
+        Ok(event) => event,
+        Err(broken) => return refusal(StatusCode::BAD_REQUEST, &broken.to_string()),
+    };
+    match admin.dispatcher.invoke(&function, event).await {
         Some(invoked) => Json(InvokedView::from(invoked)).into_response(),
         None => refusal(
             StatusCode::NOT_FOUND,

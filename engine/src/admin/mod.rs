@@ -23,7 +23,7 @@ use tidemill_config::reference::Secret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{assemble::SourceHealth, dispatcher::Dispatcher, metrics::Metrics, views::Refusal};
+use crate::{dispatcher::Dispatcher, metrics::Metrics, sources::SourceHealth, views::Refusal};
 
 /// The largest body of a request: an event of the largest payload, as JSON.
 const BODY: usize = 16 << 20;
@@ -158,10 +158,13 @@ struct SourceState {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    let source = |health: &SourceHealth| SourceState {
-        source: health.source(),
-        ready: health.is_ready(),
-        state: health.state(),
+    let source = |health: &SourceHealth| {
+        let (ready, state) = health.look();
+        SourceState {
+            source: health.source.clone(),
+            ready,
+            state,
+        }
     };
     let sources: Vec<SourceState> = admin.sources.iter().map(source).collect();
     let (stopping, journal_full) = (admin.stop.is_cancelled(), admin.dispatcher.is_full());
@@ -196,6 +199,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     metrics
         .running
         .set(i64::try_from(admin.dispatcher.running()).unwrap_or(i64::MAX));
+    for source in &admin.sources {
+        source.measure(metrics);
+    }
     match metrics.render() {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -4,13 +4,16 @@ use std::{fs, io::Read, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use serde_json::value::RawValue;
 use tidemill_config::plan::Plan;
+use tidemill_connectors::cloudevent::encode_structured;
+use tidemill_core::event::Event;
 use tokio_util::sync::CancellationToken;
 
 use super::{ConfigArg, Failure, load, operator::Operator, run::refuse_not_built};
 use crate::{
     assemble::{self, Assembled, Selection},
-    cloudevent::Made,
+    by_hand,
     logging::{self, LogFormat},
     views::{Data, InvokedView},
 };
@@ -54,9 +57,14 @@ impl Invoke {
         }
         let text = read(&self.data).map_err(Failure::Wrong)?;
         let (function, json) = (self.function, self.json);
-        let made = Made::from_text(text, self.kind, self.source, self.subject);
+        let made = by_hand::from_text(&text, self.kind, self.source, self.subject);
+        let event = made.context("--data").map_err(Failure::Wrong)?;
         let invoked = match Operator::find(&plan)? {
-            Operator::There(engine) => engine.post(&format!("/api/invoke/{function}"), &made)?,
+            Operator::There(engine) => {
+                let body = encode_structured(&event).body;
+                let body: Box<RawValue> = serde_json::from_slice(&body)?;
+                engine.post(&format!("/api/invoke/{function}"), &body)?
+            }
             here => {
                 // The assembly opens the journal itself; the lock stays.
                 let Operator::Here { journal, _lock } = here else {
@@ -64,7 +72,7 @@ impl Invoke {
                 };
                 journal.close();
                 logging::start(log);
-                invoke_here(&plan, &function, made)?
+                invoke_here(&plan, &function, event)?
             }
         };
         show(&invoked, json)?;
@@ -76,7 +84,7 @@ impl Invoke {
     }
 }
 
-fn invoke_here(plan: &Plan, function: &str, made: Made) -> Result<InvokedView, Failure> {
+fn invoke_here(plan: &Plan, function: &str, event: Event) -> Result<InvokedView, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -89,9 +97,7 @@ fn invoke_here(plan: &Plan, function: &str, made: Made) -> Result<InvokedView, F
             journal,
             ..
         } = assembled.map_err(assemble::StartErrors::into_error)?;
-        let invoked = Arc::clone(&dispatcher)
-            .invoke(function, made.into_event())
-            .await;
+        let invoked = Arc::clone(&dispatcher).invoke(function, event).await;
         journal.close();
         let invoked = invoked.context("the function was not deployed")?;
         Ok(invoked.into())

@@ -58,7 +58,6 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
     let signalled = tokio::spawn(until_signalled(stop.clone())?);
     let Assembled {
         dispatcher,
-        connectors,
         journal,
         metrics,
         sources,
@@ -70,7 +69,7 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
     let admin = Admin {
         dispatcher: dispatcher.clone(),
         metrics,
-        sources,
+        sources: sources.iter().map(|source| source.health.clone()).collect(),
         token,
         stop: stop.clone(),
     };
@@ -83,8 +82,8 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
 
     let running = TaskTracker::new();
     let intake = Arc::new(EngineIntake(dispatcher.clone()));
-    for connector in connectors {
-        running.spawn(connector.run(intake.clone(), stop.clone()));
+    for source in sources {
+        running.spawn(source.run(intake.clone(), stop.clone()));
     }
     running.close();
     tracing::info!(

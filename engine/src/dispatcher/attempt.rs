@@ -14,14 +14,16 @@ use tidemill_core::{
     outcome::{Outcome, Reply, Usage},
     time::Timestamp,
 };
-use tidemill_journal::{UnitResult, WrittenObject};
+use tidemill_journal::{JournalError, UnitResult, WrittenObject};
 use tidemill_sandbox::DeliveryInfo;
 
 use super::{
     Dispatcher, Trigger,
+    call::Identity,
     effects::Effects,
     host::{self, AttemptHost},
     locks::{HeldKeys, StoreKey},
+    settle::usage,
 };
 use crate::{clock, functions::Deployed, trace};
 
@@ -42,6 +44,12 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// Whether the handler replied with a status of 500 or more.
+    fn is_server_error(&self) -> bool {
+        let status = self.reply.as_ref().and_then(|reply| reply.status);
+        status.is_some_and(|status| status >= 500)
+    }
+
     /// One without a run of a handler behind it.
     pub fn without_effects(outcome: Outcome, started: Timestamp) -> Ended {
         Ended {
@@ -59,8 +67,10 @@ impl Ended {
 pub(super) enum Ran {
     /// Not ok; nothing of it is durable, but for objects that were written.
     Failed(Ended),
-    /// Ok, and all of it is durable.
+    /// Ok, and all of it that is to be durable is.
     Committed(Ended),
+    /// Ok, but another one of its idempotency key was completed before: nothing of it is durable.
+    Duplicate,
     /// Ok, but the journal does not take it: the engine stops, or it was settled elsewhere.
     Refused,
 }
@@ -76,10 +86,31 @@ pub(super) struct Running<'a> {
     pub object: Option<host::Trigger>,
 }
 
+/// What an attempt that ends ok completes.
+#[derive(Clone, Copy)]
+pub(super) enum Completes<'a> {
+    /// A delivery that the journal keeps.
+    Delivery(&'a Trigger, &'a Delivery),
+    /// A request whose client waits, and what it is known by when it comes again.
+    Call(&'a Trigger, Option<&'a Identity>),
+    /// Nothing: somebody invoked the function by hand.
+    Nothing,
+}
+
+impl Completes<'_> {
+    fn has_key(&self) -> bool {
+        match self {
+            Completes::Delivery(_, delivery) => delivery.key.is_some(),
+            Completes::Call(_, identity) => identity.is_some(),
+            Completes::Nothing => false,
+        }
+    }
+}
+
 impl Dispatcher {
     /// Runs the delivery once; what is returned is to run again.
     pub(super) async fn deliver(&self, seq: Seq) -> Option<Waiting> {
-        let delivery = self.read(seq).await?;
+        let delivery = self.read(|| self.journal.delivery(seq)).await??;
         match &delivery.work {
             Work::Handle => self.handle(delivery).await,
             Work::Outbox(action) => {
@@ -89,14 +120,16 @@ impl Dispatcher {
         }
     }
 
-    /// Reads a delivery from the journal, as soon as that can be read; none, if the engine stops
-    /// before, or it is settled already.
-    async fn read(&self, seq: Seq) -> Option<Delivery> {
+    /// Reads from the journal as soon as that can be read; none, if the engine stops before.
+    async fn read<T, F>(&self, ask: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, JournalError>>,
+    {
         loop {
-            match self.journal.delivery(seq).await {
-                Ok(delivery) => return delivery,
+            match ask().await {
+                Ok(answer) => return Some(answer),
                 Err(error) => {
-                    tracing::error!(seq, %error, "cannot read a delivery; trying again");
+                    tracing::error!(%error, "cannot read the journal; trying again");
                     self.watch(&error);
                     let rest = tokio::time::sleep(limits::JOURNAL_RETRY);
                     self.stop.run_until_cancelled(rest).await?;
@@ -107,19 +140,28 @@ impl Dispatcher {
 
     async fn handle(&self, mut delivery: Delivery) -> Option<Waiting> {
         let trigger = self.trigger(&delivery.trigger)?;
-        let pinned = self.refresh(&mut delivery).await;
+        if let Some(key) = &delivery.key
+            && trigger.idempotency.is_some()
+        {
+            let ask = || self.journal.key_done(&trigger.name, key, clock::now());
+            if self.read(ask).await?.is_some() {
+                return self.duplicate(trigger, &delivery).await;
+            }
+        }
+        let objects = trigger.is_about_objects();
+        let pinned = objects && self.refresh(&mut delivery).await;
         let running = Running {
             function: &trigger.function,
             trigger: &trigger.name,
             delivery: delivery.id,
             attempt: delivery.attempts + 1,
             event: &delivery.event,
-            object: object_of(&delivery.event, pinned),
+            object: objects
+                .then(|| object_of(&delivery.event, pinned))
+                .flatten(),
         };
-        match self
-            .run_to_commit(&running, Some((trigger, &delivery)))
-            .await
-        {
+        let completes = Completes::Delivery(trigger, &delivery);
+        match self.run_to_commit(&running, completes).await {
             Ran::Failed(ended) if ended.effects.superseded && delivery.redrive.is_none() => {
                 self.skip(trigger, &delivery, &ended).await
             }
@@ -128,17 +170,14 @@ impl Dispatcher {
                 self.metrics.settled(&delivery.trigger, "ok");
                 None
             }
+            Ran::Duplicate => self.duplicate(trigger, &delivery).await,
             Ran::Refused => None,
         }
     }
 
-    /// Runs the handler until it fails or its effects are committed, together with the completion
-    /// of its delivery if there is one. A run whose reads were overtaken is repeated, uncounted.
-    pub(super) async fn run_to_commit(
-        &self,
-        run: &Running<'_>,
-        delivered: Option<(&Trigger, &Delivery)>,
-    ) -> Ran {
+    /// Runs the handler until it fails or its effects are committed, together with what they
+    /// complete. A run whose reads were overtaken is repeated, uncounted.
+    pub(super) async fn run_to_commit(&self, run: &Running<'_>, completes: Completes<'_>) -> Ran {
         let function = &run.function.plan.name;
         let mut wanted = BTreeSet::new();
         for _ in 0..=limits::CONFLICT_RERUNS {
@@ -147,6 +186,13 @@ impl Dispatcher {
             if ended.outcome != Outcome::Ok {
                 return Ran::Failed(ended);
             }
+            let called = matches!(completes, Completes::Call(..));
+            if called && ended.is_server_error() {
+                // The handler says itself that it failed, and its client hears it.
+                ended.effects.throw_away();
+                self.spare_usage.add(usage(function, &ended));
+                return Ran::Committed(ended);
+            }
             let written = match self.write_objects(run, &ended.effects).await {
                 Ok(written) => written,
                 Err(reason) => {
@@ -154,7 +200,11 @@ impl Dispatcher {
                     return Ran::Failed(ended);
                 }
             };
-            let unit = self.completion(run.function, delivered, &ended, written);
+            let unit = self.completion(run, completes, &ended, written);
+            if called && !unit.is_durable_matter() {
+                self.spare_usage.add(usage(function, &ended));
+                return Ran::Committed(ended);
+            }
             match self.commit_effects(unit).await {
                 Some(UnitResult::Committed { .. }) => return Ran::Committed(ended),
                 Some(UnitResult::Conflict { store, key }) => {
@@ -162,6 +212,7 @@ impl Dispatcher {
                     self.metrics.conflict(function);
                     wanted = ended.effects.touched();
                 }
+                Some(UnitResult::Duplicate) if completes.has_key() => return Ran::Duplicate,
                 Some(result) => {
                     tracing::warn!(
                         delivery = %run.delivery, ?result,

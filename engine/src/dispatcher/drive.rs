@@ -9,7 +9,7 @@ use tidemill_core::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::Dispatcher;
+use super::{Dispatcher, Queue};
 use crate::clock;
 
 /// How long the driver waits before it asks the journal again for a page it could not read.
@@ -27,12 +27,18 @@ impl Dispatcher {
     pub async fn drive(self: &Arc<Self>, drain: Duration) -> Drained {
         let tasks = TaskTracker::new();
         let names: Vec<String> = {
-            let mut names = vec![String::new(); self.queues.len()];
+            let mut names = vec![String::new(); self.triggers.len() * Queue::PER_TRIGGER];
             for (name, index) in &self.queues {
                 names[*index].clone_from(name);
             }
             names
         };
+        let accounts = self.clone();
+        tasks.spawn(async move {
+            while !accounts.stop.is_cancelled() {
+                accounts.account().await;
+            }
+        });
         while !self.stop.is_cancelled() {
             let now = clock::now();
             let step = self.lock().next(now);
@@ -52,13 +58,16 @@ impl Dispatcher {
                 Step::Wait(until) => self.wait(until, now).await,
             }
         }
+        self.calls.dismiss();
         tasks.close();
         if tokio::time::timeout(drain, tasks.wait()).await.is_ok() {
+            self.write_usage().await;
             return Drained { cut_off: 0 };
         }
         let cut_off = self.running();
         self.kill.cancel();
         tasks.wait().await;
+        self.write_usage().await;
         Drained { cut_off }
     }
 
@@ -78,11 +87,16 @@ impl Dispatcher {
 
     /// Runs one delivery to the end of its attempt; what is cut off is pending still.
     async fn run(self: Arc<Self>, queue: usize, seq: Seq) {
-        let again = self
-            .kill
-            .run_until_cancelled(self.deliver(seq))
-            .await
-            .flatten();
+        let again = async {
+            match Queue::is_held(queue) {
+                true => {
+                    self.answer(seq).await;
+                    None
+                }
+                false => self.deliver(seq).await,
+            }
+        };
+        let again = self.kill.run_until_cancelled(again).await.flatten();
         let mut dispatch = self.lock();
         dispatch.ended(queue, seq);
         if let Some(again) = again {

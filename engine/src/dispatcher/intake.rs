@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tidemill_core::{
     BoxFuture,
     event::Event,
-    intake::{Intake, IntakeError, Offer, Receipt},
+    identity::fingerprint,
+    intake::{Answer, Call, Calls, Cursors, Intake, IntakeError, Ledgers, Mark, Offer, Receipt},
     ledger::{self, LedgerEntry, LedgerMove},
+    schedule::{Cursor, CursorMove},
 };
-use tidemill_journal::{JournalError, Unit, UnitResult};
+use tidemill_journal::{Accepted, Found, JournalError, Unit, UnitResult};
 
 use super::Dispatcher;
 use crate::{clock, trace};
@@ -20,7 +22,15 @@ impl Intake for EngineIntake {
     fn offer(&self, offer: Offer) -> BoxFuture<'_, Result<Receipt, IntakeError>> {
         Box::pin(self.0.accept(offer))
     }
+}
 
+impl Calls for EngineIntake {
+    fn call(&self, call: Call) -> BoxFuture<'_, Result<Answer, IntakeError>> {
+        Box::pin(self.0.call(call))
+    }
+}
+
+impl Ledgers for EngineIntake {
     fn ledger(
         &self,
         bucket: &str,
@@ -41,8 +51,32 @@ impl Intake for EngineIntake {
     }
 }
 
+impl Cursors for EngineIntake {
+    fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Cursor>, IntakeError>> {
+        let cursor = self.0.journal.cursor(schedule);
+        Box::pin(async move { cursor.await.map_err(refusal) })
+    }
+
+    fn move_cursor(&self, step: CursorMove) -> BoxFuture<'_, Result<bool, IntakeError>> {
+        let unit = Unit {
+            cursors: vec![step],
+            ..Unit::default()
+        };
+        Box::pin(async move {
+            let result = self.0.offered(unit).await?;
+            Ok(matches!(result, UnitResult::Committed { .. }))
+        })
+    }
+
+    fn is_busy(&self, trigger: &str) -> BoxFuture<'_, Result<bool, IntakeError>> {
+        let busy = self.0.journal.is_busy(trigger);
+        Box::pin(async move { busy.await.map_err(refusal) })
+    }
+}
+
 impl Dispatcher {
-    async fn accept(&self, offer: Offer) -> Result<Receipt, IntakeError> {
+    /// Whether anything new may come in.
+    pub(super) fn open(&self) -> Result<(), IntakeError> {
         if self.stop.is_cancelled() {
             return Err(IntakeError::Stopping);
         }
@@ -51,41 +85,88 @@ impl Dispatcher {
                 "it has reached engine.journal_limit".into(),
             ));
         }
-        let Offer { mut event, ledger } = offer;
+        Ok(())
+    }
+
+    async fn accept(&self, offer: Offer) -> Result<Receipt, IntakeError> {
+        self.open()?;
+        let Offer {
+            source,
+            mut event,
+            mark,
+            due,
+        } = offer;
         event.traceparent.get_or_insert_with(trace::new_traceparent);
-        if let Some(step) = &ledger {
-            event.hops = self.hops_of(&event, step).await.map_err(refusal)?;
+        let (mut ledger, mut cursors, mut remember) = (Vec::new(), Vec::new(), false);
+        match mark {
+            Mark::Ledger(step) => {
+                event.hops = self.hops_of(&event, &step).await.map_err(refusal)?;
+                ledger.push(step);
+            }
+            Mark::Cursor(step) => cursors.push(step),
+            Mark::Id => remember = true,
+            Mark::Fresh => {}
         }
-        let source = event.source.clone();
-        let noticed = ledger
-            .as_ref()
-            .map(|step| (step.bucket.clone(), step.to.key.clone()));
+        let accept = self.route(&source, event, due, remember, clock::now());
+        let deliveries = accept.first().map_or(0, |one| one.deliveries.len());
+        if deliveries == 0 && ledger.is_empty() && cursors.is_empty() {
+            self.metrics.accepted(&source);
+            return Ok(Receipt::Accepted { deliveries });
+        }
+        let noticed = ledger.first().map(|step| {
+            let (bucket, key) = (&step.bucket, &step.to.key);
+            (bucket.clone(), key.clone())
+        });
         let unit = Unit {
-            accept: vec![self.route(event, clock::now())],
-            ledger: ledger.into_iter().collect(),
+            accept: accept.clone(),
+            ledger,
+            cursors,
             ..Unit::default()
         };
-        let accept = unit.accept.clone();
-        let results = self.journal.commit(vec![unit]).await;
-        let results = results
-            .inspect_err(|error| self.watch(error))
-            .map_err(refusal)?;
-        match results.into_iter().next() {
-            Some(UnitResult::Committed { added }) => {
+        match self.offered(unit).await? {
+            UnitResult::Committed { added, released } => {
                 if let Some((bucket, key)) = noticed {
                     self.hops.forget(&bucket, &key);
                 }
-                self.metrics.accepted(&source, added.len());
-                self.arrived(&accept, &added);
-                Ok(Receipt::Accepted {
-                    deliveries: added.len(),
-                })
+                self.metrics.accepted(&source);
+                self.arrived(&accept, &added, &released);
+                Ok(Receipt::Accepted { deliveries })
             }
+            _ if remember && self.is_reused(&accept).await? => Ok(Receipt::Reused),
             _ => {
                 self.metrics.duplicate(&source);
                 Ok(Receipt::Duplicate)
             }
         }
+    }
+
+    /// Commits what a connector brings, once; it tries again itself.
+    async fn offered(&self, unit: Unit) -> Result<UnitResult, IntakeError> {
+        let results = self.journal.commit(vec![unit]).await;
+        let results = results
+            .inspect_err(|error| self.watch(error))
+            .map_err(refusal)?;
+        let lost = || IntakeError::Failed("the journal gave no result".into());
+        results.into_iter().next().ok_or_else(lost)
+    }
+
+    /// Whether an event that the journal refused as a duplicate says something else than the one it
+    /// knows under the same id.
+    async fn is_reused(&self, accept: &[Accepted]) -> Result<bool, IntakeError> {
+        for Accepted { event, deliveries } in accept {
+            let own = fingerprint(event);
+            for delivery in deliveries {
+                let known = match self.journal.find(delivery.id).await.map_err(refusal)? {
+                    Some(Found::Kept(kept)) => Some(fingerprint(&kept)),
+                    Some(Found::Remembered(known)) => known,
+                    None => None,
+                };
+                if known.is_some_and(|known| known != own) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// After how many writes of this engine the object came to be.
@@ -111,7 +192,7 @@ impl Dispatcher {
     }
 }
 
-fn refusal(error: JournalError) -> IntakeError {
+pub(super) fn refusal(error: JournalError) -> IntakeError {
     match error {
         JournalError::Full { .. } => IntakeError::Full(error.to_string()),
         JournalError::Closed => IntakeError::Stopping,

@@ -8,7 +8,7 @@ use tidemill_core::{
 
 use super::{
     Dispatcher,
-    attempt::{Ended, Ran, Running, object_of},
+    attempt::{Completes, Ended, Ran, Running, object_of},
 };
 use crate::clock;
 
@@ -42,9 +42,9 @@ impl Dispatcher {
             event: &event,
             object: object_of(&event, false),
         };
-        let ended = match self.run_to_commit(&running, None).await {
+        let ended = match self.run_to_commit(&running, Completes::Nothing).await {
             Ran::Failed(ended) | Ran::Committed(ended) => ended,
-            Ran::Refused => {
+            Ran::Refused | Ran::Duplicate => {
                 let reason = "the journal does not take its effects; the log says why".to_owned();
                 Ended::without_effects(Outcome::EffectFailed { reason }, clock::now())
             }

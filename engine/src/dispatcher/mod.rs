@@ -5,9 +5,11 @@
 //! becomes durable in one commit, and nothing that is not durable is ever acted upon.
 
 mod attempt;
+mod call;
 mod commit;
 mod drive;
 mod effects;
+mod forward;
 mod hops;
 mod host;
 pub mod intake;
@@ -15,7 +17,10 @@ mod invoke;
 mod locks;
 mod outbox;
 pub mod redrive;
+mod route;
 mod settle;
+mod trigger;
+mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -26,41 +31,24 @@ use std::{
 };
 
 use tidemill_core::{
-    delivery::{Cause, Work},
     destination::Destination,
-    dispatch::{Dispatch, Waiting},
-    event::Event,
-    filter::ObjectFilter,
-    identity::DeliveryId,
-    limits,
-    time::Timestamp,
+    dispatch::{Dispatch, QueueIndex, QueueSettings, Waiting},
 };
-use tidemill_journal::{Accepted, Added, Journal, NewDelivery};
+use tidemill_journal::{Accepted, Added, Journal, Pending};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{dispatcher::locks::KeyLocks, functions::Deployed, metrics::Metrics, objects::Objects};
+use crate::{functions::Deployed, metrics::Metrics, objects::Objects};
+
+use call::Calls;
+use locks::KeyLocks;
+use usage::SpareUsage;
 
 pub use drive::Drained;
 pub use hops::HopMemory;
 pub use invoke::Invoked;
 pub use redrive::RedriveError;
-
-/// What a trigger needs at run time.
-pub struct Trigger {
-    /// Its name.
-    pub name: String,
-    /// The source attribute of its events.
-    pub source: String,
-    /// Which of them match.
-    pub filter: ObjectFilter,
-    /// The function it runs.
-    pub function: Arc<Deployed>,
-    /// What follows a failure.
-    pub retry: tidemill_core::retry::RetryPolicy,
-    /// What becomes of an object when all its deliveries are ok.
-    pub after: tidemill_config::plan::After,
-}
+pub use trigger::{Listens, Order, Target, Trigger, emitted_source};
 
 /// What the dispatcher is made of.
 pub struct Parts {
@@ -93,8 +81,12 @@ pub struct Dispatcher {
     functions: BTreeMap<String, Arc<Deployed>>,
     /// The triggers of each source.
     routes: HashMap<String, Vec<usize>>,
-    /// The queue of each name; see [`Dispatcher::queue_names`].
-    queues: HashMap<String, usize>,
+    /// The journal's queues by their names; see [`Queues`].
+    queues: HashMap<String, QueueIndex>,
+    /// Requests whose clients wait.
+    calls: Calls,
+    /// What attempts used that had nothing to commit.
+    spare_usage: SpareUsage,
     objects: Arc<Objects>,
     destination: Arc<dyn Destination>,
     hops: Arc<HopMemory>,
@@ -119,6 +111,29 @@ pub fn outbox_queue(trigger: &str) -> String {
     format!("{trigger}/outbox")
 }
 
+/// The queues of a trigger, one behind the other in the list of all.
+#[derive(Clone, Copy)]
+enum Queue {
+    /// Its deliveries in the journal.
+    Journaled,
+    /// Its outbox.
+    Outbox,
+    /// Requests whose clients wait.
+    Held,
+}
+
+impl Queue {
+    const PER_TRIGGER: usize = 3;
+
+    fn of(self, trigger: usize) -> QueueIndex {
+        trigger * Queue::PER_TRIGGER + self as usize
+    }
+
+    fn is_held(index: QueueIndex) -> bool {
+        index % Queue::PER_TRIGGER == Queue::Held as usize
+    }
+}
+
 /// How many outbox deliveries of one trigger are on their way at a time.
 const OUTBOX_CONCURRENCY: usize = 16;
 
@@ -131,7 +146,7 @@ impl Dispatcher {
             .values()
             .map(|f| f.plan.concurrency)
             .collect();
-        let mut queue_gates = Vec::new();
+        let mut settings = Vec::new();
         let mut queues = HashMap::new();
         let mut routes: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, trigger) in parts.triggers.iter().enumerate() {
@@ -140,19 +155,27 @@ impl Dispatcher {
                 .or_default()
                 .push(index);
             let gate = function_names.binary_search(&&trigger.function.plan.name);
-            queues.insert(trigger.name.clone(), queue_gates.len());
-            queue_gates.push(gate.unwrap_or_default());
-            queues.insert(outbox_queue(&trigger.name), queue_gates.len());
-            queue_gates.push(gates.len());
+            let gate = gate.unwrap_or_default();
+            let rate = trigger.rate;
+            queues.insert(trigger.name.clone(), Queue::Journaled.of(index));
+            queues.insert(outbox_queue(&trigger.name), Queue::Outbox.of(index));
+            let queue = |gate, rate, held| QueueSettings { gate, rate, held };
+            settings.extend([
+                queue(gate, rate, false),
+                queue(gates.len(), None, false),
+                queue(gate, rate, true),
+            ]);
             gates.push(OUTBOX_CONCURRENCY);
         }
         Arc::new(Dispatcher {
-            dispatch: Mutex::new(Dispatch::new(&queue_gates, &gates, parts.concurrency)),
+            dispatch: Mutex::new(Dispatch::new(&settings, &gates, parts.concurrency)),
             journal: parts.journal,
             triggers: parts.triggers,
             functions: parts.functions,
             routes,
             queues,
+            calls: Calls::new(),
+            spare_usage: SpareUsage::default(),
             objects: parts.objects,
             destination: parts.destination,
             hops: parts.hops,
@@ -224,32 +247,20 @@ impl Dispatcher {
     }
 
     fn trigger(&self, queue: &str) -> Option<&Trigger> {
-        // Each trigger has two queues, one behind the other: its own and its outbox.
-        self.triggers.get(self.queues.get(queue)? / 2)
+        self.triggers
+            .get(self.queues.get(queue)? / Queue::PER_TRIGGER)
     }
 
-    /// The event with a delivery for each trigger that matches.
-    fn route(&self, event: Event, now: Timestamp) -> Accepted {
-        let matching = self.routes.get(&event.source).into_iter().flatten();
-        let matching = matching.map(|&index| &self.triggers[index]);
-        let deliveries = matching
-            .filter(|trigger| trigger.filter.matches(&event))
-            .map(|trigger| {
-                let id = DeliveryId::derive(&trigger.name, &event.source, &event.id);
-                let dead = too_many_hops(&event);
-                NewDelivery {
-                    dead,
-                    ..NewDelivery::new(id, &trigger.name, Work::Handle, now)
-                }
-            })
-            .collect();
-        Accepted { event, deliveries }
-    }
-
-    /// Tells the dispatch what a commit added.
-    fn arrived(&self, accepted: &[Accepted], added: &[Added]) {
+    /// Tells the dispatch what a commit added, and what it released.
+    fn arrived(&self, accepted: &[Accepted], added: &[Added], released: &[Pending]) {
         let mut dispatch = self.lock();
-        for Added { seq, id } in added {
+        for pending in released {
+            if let Some(&queue) = self.queues.get(&pending.trigger) {
+                let (seq, due, size) = (pending.seq, pending.due, pending.size);
+                dispatch.arrived(queue, Waiting { seq, due, size });
+            }
+        }
+        for Added { seq, id, blocked } in added {
             let found = accepted.iter().find_map(|one| {
                 let delivery = one.deliveries.iter().find(|delivery| delivery.id == *id)?;
                 Some((one, delivery))
@@ -261,7 +272,9 @@ impl Dispatcher {
                 self.metrics.dead_letter(&delivery.trigger, *cause);
                 continue;
             }
-            if let Some(&queue) = self.queues.get(&delivery.trigger) {
+            if let Some(&queue) = self.queues.get(&delivery.trigger)
+                && !blocked
+            {
                 let size = one.event.size();
                 dispatch.arrived(
                     queue,
@@ -276,16 +289,4 @@ impl Dispatcher {
         drop(dispatch);
         self.wake.notify_one();
     }
-}
-
-/// A chain of events that came through too many writes of the engine feeds itself.
-fn too_many_hops(event: &Event) -> Option<(Cause, String)> {
-    (event.hops > limits::HOPS).then(|| {
-        let reason = format!(
-            "the event came through {} writes of this engine: a function feeds its own trigger; \
-             let it write elsewhere, or narrow the trigger's prefix or suffix",
-            event.hops
-        );
-        (Cause::Loop, reason)
-    })
 }

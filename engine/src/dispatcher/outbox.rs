@@ -55,7 +55,7 @@ impl Dispatcher {
         }
         let ended = Ended::without_effects(outcome, started);
         let record = record(&delivery, &ended, None);
-        self.settle_failure(&PATIENCE, &delivery, &ended.outcome, record, None)
+        self.settle_failure(None, &PATIENCE, &delivery, &ended.outcome, record, None)
             .await
     }
 }

@@ -8,7 +8,7 @@ use tidemill_core::{
 };
 use tidemill_journal::{Journal, JournalError, NewDelivery, Settle, Unit, UnitResult};
 
-use super::Dispatcher;
+use super::{Dispatcher, settle::remembered};
 use crate::clock;
 
 /// Why a dead letter was not redriven or purged.
@@ -29,8 +29,9 @@ pub struct Redriven {
     pub id: DeliveryId,
     /// Its trigger.
     pub trigger: String,
-    /// How it waits: due exactly as the journal has it, by which the dispatch knows its place.
-    pub waiting: Waiting,
+    /// How it waits: due exactly as the journal has it, by which the dispatch knows its place. Absent,
+    /// if others of its lane or key come first.
+    pub waiting: Option<Waiting>,
 }
 
 /// Replaces a dead letter by a new delivery: the current function, attempts from zero, and unless
@@ -42,8 +43,11 @@ pub async fn redrive(
 ) -> Result<Redriven, RedriveError> {
     let dead = find(journal, id).await?;
     let now = clock::now();
+    // It joins the tail of its lane. The id of its event stays with the dead letter that it replaces.
     let new = NewDelivery {
         redrive: Some(Redrive { of: id, original }),
+        lane: dead.delivery.lane.clone(),
+        key: dead.delivery.key.clone(),
         ..NewDelivery::new(
             id.redriven(),
             &dead.delivery.trigger,
@@ -55,33 +59,29 @@ pub async fn redrive(
         delivery: dead.delivery.seq,
         new,
     };
-    let added = match settle_one(journal, settle).await? {
-        Some(UnitResult::Committed { added }) => added.into_iter().next(),
+    let added = match settle_one(journal, settle, &dead.delivery).await? {
+        Some(UnitResult::Committed { added, .. }) => added.into_iter().next(),
         _ => None,
     };
     let added = added.ok_or(RedriveError::Unknown(id))?;
     Ok(Redriven {
         id: added.id,
         trigger: dead.delivery.trigger,
-        waiting: Waiting {
+        waiting: (!added.blocked).then(|| Waiting {
             seq: added.seq,
             due: now,
             size: dead.delivery.event.size(),
-        },
+        }),
     })
 }
 
 /// Throws a dead letter away.
 pub async fn purge(journal: &dyn Journal, id: DeliveryId) -> Result<(), RedriveError> {
     let dead = find(journal, id).await?;
-    match settle_one(
-        journal,
-        Settle::Purge {
-            delivery: dead.delivery.seq,
-        },
-    )
-    .await?
-    {
+    let settle = Settle::Purge {
+        delivery: dead.delivery.seq,
+    };
+    match settle_one(journal, settle, &dead.delivery).await? {
         Some(UnitResult::Committed { .. }) => Ok(()),
         _ => Err(RedriveError::Unknown(id)),
     }
@@ -94,12 +94,15 @@ async fn find(journal: &dyn Journal, id: DeliveryId) -> Result<DeadLetter, Redri
         .ok_or(RedriveError::Unknown(id))
 }
 
+/// Settles a dead letter, which leaves the journal.
 async fn settle_one(
     journal: &dyn Journal,
     settle: Settle,
+    dead: &Delivery,
 ) -> Result<Option<UnitResult>, JournalError> {
     let unit = Unit {
         settle: Some(settle),
+        event_ids: remembered(dead).into_iter().collect(),
         ..Unit::default()
     };
     Ok(journal.commit(vec![unit]).await?.into_iter().next())
@@ -108,8 +111,10 @@ async fn settle_one(
 impl Dispatcher {
     /// Tells the dispatch of a delivery made by [`redrive`].
     pub fn redriven(&self, redriven: &Redriven) {
-        if let Some(&queue) = self.queues.get(&redriven.trigger) {
-            self.lock().arrived(queue, redriven.waiting);
+        if let (Some(&queue), Some(waiting)) =
+            (self.queues.get(&redriven.trigger), redriven.waiting)
+        {
+            self.lock().arrived(queue, waiting);
             self.wake.notify_one();
         }
     }

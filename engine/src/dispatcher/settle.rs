@@ -6,45 +6,71 @@ use tidemill_core::{
     delivery::{AttemptRecord, Cause, Delivery, Work},
     destination::OutboxAction,
     dispatch::Waiting,
+    identity::fingerprint,
     ledger, limits,
     outcome::{Outcome, Usage},
     retry::{RetryPolicy, Verdict},
+    time::Timestamp,
 };
 use tidemill_journal::{
-    Accepted, NewDelivery, Settle, Unit, UnitResult, UsageEntry, WrittenObject,
+    Accepted, EventId, KeyDone, NewDelivery, Settle, Unit, UnitResult, UsageEntry, WrittenObject,
 };
 
 use super::{
     Dispatcher, Trigger,
-    attempt::{Ended, object_of},
+    attempt::{Completes, Ended, Running, object_of},
+    emitted_source,
+    forward::Given,
     outbox_queue,
 };
-use crate::{clock, functions::Deployed, trace};
+use crate::{clock, trace};
 
 impl Dispatcher {
-    /// What becomes durable with an attempt that ended ok: its effects, and the completion of its
-    /// delivery if there is one.
+    /// What becomes durable with an attempt that ended ok: its effects, and what they complete.
     pub(super) fn completion(
         &self,
-        function: &Deployed,
-        delivered: Option<(&Trigger, &Delivery)>,
+        run: &Running<'_>,
+        completes: Completes<'_>,
         ended: &Ended,
         written: Vec<WrittenObject>,
     ) -> Unit {
         let now = clock::now();
-        let emitted = ended.effects.emitted.iter();
-        let emitted = emitted.map(|event| self.route(event.clone(), now));
-        let after = delivered.and_then(|(trigger, delivery)| after(trigger, delivery));
-        Unit {
-            settle: delivered.map(|(_, delivery)| Settle::Done {
-                delivery: delivery.seq,
+        let mut unit = match completes {
+            Completes::Delivery(_, delivery) => leave(delivery),
+            Completes::Call(..) | Completes::Nothing => Unit::default(),
+        };
+        for event in &ended.effects.emitted {
+            let source = emitted_source(&event.kind);
+            let routed = self.route(&source, event.clone(), None, false, now);
+            unit.accept.extend(routed);
+        }
+        if let Completes::Delivery(trigger, _) | Completes::Call(trigger, _) = completes {
+            let reply = ended.reply.as_ref();
+            let forwarded = self.forward_reply(trigger, run.event, run.delivery, reply, now);
+            unit.accept.extend(forwarded);
+        }
+        match completes {
+            Completes::Delivery(trigger, delivery) => {
+                unit.accept.extend(after(trigger, delivery));
+                unit.keys.extend(completed_key(trigger, delivery, now));
+            }
+            Completes::Call(trigger, Some(identity)) => unit.keys.push(KeyDone {
+                trigger: trigger.name.clone(),
+                key: identity.key.clone(),
+                delivery: run.delivery,
+                completed: now,
+                expires: now.plus(identity.window),
+                fingerprint: identity.fingerprint,
+                reply: Some(ended.reply.clone().unwrap_or_default()),
             }),
+            Completes::Call(_, None) | Completes::Nothing => {}
+        }
+        Unit {
             reads: ended.effects.reads(),
             writes: ended.effects.writes(),
-            accept: emitted.chain(after).collect(),
             written,
-            usage: Some(usage(&function.plan.name, ended)),
-            ..Unit::default()
+            usage: Some(usage(&run.function.plan.name, ended)),
+            ..unit
         }
     }
 
@@ -52,8 +78,8 @@ impl Dispatcher {
     pub(super) async fn commit_effects(&self, unit: Unit) -> Option<UnitResult> {
         let (accept, written) = (unit.accept.clone(), unit.written.clone());
         let result = self.commit(unit).await?;
-        if let UnitResult::Committed { added } = &result {
-            self.arrived(&accept, added);
+        if let UnitResult::Committed { added, released } = &result {
+            self.arrived(&accept, added, released);
             for object in &written {
                 self.hops.forget(&object.bucket, &object.key);
             }
@@ -70,19 +96,30 @@ impl Dispatcher {
         ended: &Ended,
     ) -> Option<Waiting> {
         let unit = Unit {
-            settle: Some(Settle::Done {
-                delivery: delivery.seq,
-            }),
             usage: Some(usage(&trigger.function.plan.name, ended)),
-            ..Unit::default()
+            ..leave(delivery)
         };
-        if let Some(UnitResult::Committed { .. }) = self.commit(unit).await {
+        if let Some(UnitResult::Committed { .. }) = self.commit_effects(unit).await {
             let (id, object) = (delivery.id, &delivery.event.subject);
             tracing::info!(
                 delivery = %id, trigger = trigger.name, object,
                 "skipped: the object changed or went since"
             );
             self.metrics.settled(&trigger.name, "skipped");
+        }
+        None
+    }
+
+    /// Ends a delivery whose idempotency key another one completed.
+    pub(super) async fn duplicate(
+        &self,
+        trigger: &Trigger,
+        delivery: &Delivery,
+    ) -> Option<Waiting> {
+        if let Some(UnitResult::Committed { .. }) = self.commit_effects(leave(delivery)).await {
+            let (id, key) = (delivery.id, &delivery.key);
+            tracing::debug!(delivery = %id, trigger = trigger.name, key, "a duplicate: not run");
+            self.metrics.settled(&trigger.name, "duplicate");
         }
         None
     }
@@ -97,13 +134,23 @@ impl Dispatcher {
         let function = &trigger.function;
         let record = record(delivery, ended, Some(function.component.digest()));
         let used = usage(&function.plan.name, ended);
-        self.settle_failure(&trigger.retry, delivery, &ended.outcome, record, Some(used))
-            .await
+        let policy = &trigger.retry;
+        self.settle_failure(
+            Some(trigger),
+            policy,
+            delivery,
+            &ended.outcome,
+            record,
+            Some(used),
+        )
+        .await
     }
 
-    /// Commits what the policy makes of a failure, and then says so.
+    /// Commits what the policy makes of a failure, and then says so. A dead letter of `trigger` is
+    /// forwarded as it says.
     pub(super) async fn settle_failure(
         &self,
+        trigger: Option<&Trigger>,
         policy: &RetryPolicy,
         delivery: &Delivery,
         outcome: &Outcome,
@@ -113,6 +160,16 @@ impl Dispatcher {
         let (seq, attempt) = (delivery.seq, record.attempt);
         let (now, random) = (clock::now(), fastrand::u64(..));
         let verdict = policy.after(outcome, attempt, delivery.accepted, now, random);
+        let mut accept = Vec::new();
+        if let (Verdict::GiveUp(why), Some(trigger)) = (verdict, trigger) {
+            let given = Given {
+                delivery: delivery.id,
+                cause: why.into(),
+                reason: &record.reason,
+                attempts: attempt,
+            };
+            accept = self.forward_dead(trigger, &delivery.event, given, now);
+        }
         let settle = match verdict {
             Verdict::RetryAt(due) => Settle::Retry {
                 delivery: seq,
@@ -127,10 +184,11 @@ impl Dispatcher {
         };
         let unit = Unit {
             settle: Some(settle),
+            accept,
             usage,
             ..Unit::default()
         };
-        let UnitResult::Committed { .. } = self.commit(unit).await? else {
+        let UnitResult::Committed { .. } = self.commit_effects(unit).await? else {
             tracing::warn!(delivery = %delivery.id, "settled elsewhere: this failure counts no more");
             return None;
         };
@@ -155,14 +213,48 @@ impl Dispatcher {
     }
 }
 
+/// What becomes durable when a delivery is done, whatever else does: its id stays known, if nothing
+/// else knows it.
+fn leave(delivery: &Delivery) -> Unit {
+    Unit {
+        settle: Some(Settle::Done {
+            delivery: delivery.seq,
+        }),
+        event_ids: remembered(delivery).into_iter().collect(),
+        ..Unit::default()
+    }
+}
+
+/// The id of a delivery that is about to leave the journal, to be remembered.
+pub(super) fn remembered(delivery: &Delivery) -> Option<EventId> {
+    delivery.remember.then(|| EventId {
+        delivery: delivery.id,
+        window: limits::EVENT_IDS,
+        fingerprint: Some(fingerprint(&delivery.event)),
+    })
+}
+
+/// The idempotency key that the delivery completes.
+fn completed_key(trigger: &Trigger, delivery: &Delivery, now: Timestamp) -> Option<KeyDone> {
+    Some(KeyDone {
+        trigger: trigger.name.clone(),
+        key: delivery.key.clone()?,
+        delivery: delivery.id,
+        completed: now,
+        expires: now.plus(trigger.window()?),
+        fingerprint: None,
+        reply: None,
+    })
+}
+
 /// The outbox delivery that deals with an object once all its deliveries are ok.
 fn after(trigger: &Trigger, delivery: &Delivery) -> Option<Accepted> {
-    if delivery.event.kind != ledger::CREATED {
+    if !trigger.is_about_objects() || delivery.event.kind != ledger::CREATED {
         return None;
     }
     let object = object_of(&delivery.event, true)?;
     let (bucket, key, etag) = (object.bucket, object.key, object.etag?);
-    let action = match &trigger.after {
+    let action = match trigger.after() {
         After::Keep => return None,
         After::Delete => OutboxAction::DeleteObject { bucket, key, etag },
         After::Move {
@@ -209,7 +301,8 @@ fn cut(mut reason: String) -> String {
     reason
 }
 
-fn usage(function: &str, ended: &Ended) -> UsageEntry {
+/// What an attempt adds to the account of its function.
+pub(super) fn usage(function: &str, ended: &Ended) -> UsageEntry {
     const DAY_MS: i64 = 24 * 3600 * 1000;
     let kib_ms = ended.usage.memory.div_ceil(1024) * ended.usage.wall_us.div_ceil(1000);
     UsageEntry {

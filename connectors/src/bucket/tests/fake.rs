@@ -10,7 +10,7 @@ use std::{
 use tidemill_core::{
     BoxFuture,
     event::Event,
-    intake::{Intake, IntakeError, Offer, Receipt},
+    intake::{Intake, IntakeError, Ledgers, Mark, Offer, Receipt},
     ledger::LedgerEntry,
 };
 use tokio::sync::watch;
@@ -103,7 +103,9 @@ impl Intake for Ledger {
                     l.refused += 1;
                     return Err(IntakeError::Full("no room".into()));
                 }
-                let step = offer.ledger.expect("buckets move the ledger");
+                let Mark::Ledger(step) = offer.mark else {
+                    panic!("buckets move the ledger");
+                };
                 assert_eq!(step.bucket, "b");
                 let key = step.to.key.clone();
                 if l.entries.get(&key) != step.from.as_ref() {
@@ -126,7 +128,9 @@ impl Intake for Ledger {
             })
         })
     }
+}
 
+impl Ledgers for Ledger {
     fn ledger(
         &self,
         _: &str,

@@ -9,12 +9,12 @@ use tidemill_core::{
 };
 
 use super::*;
-use crate::bucket::AfterHandling;
+use crate::bucket::BucketDestination;
 
 struct Setup {
     world: World,
     done: Bucket,
-    after: AfterHandling,
+    after: BucketDestination,
     told: Arc<Mutex<Vec<String>>>,
 }
 
@@ -29,7 +29,7 @@ impl Setup {
                 told.lock().unwrap().push(format!("{bucket}/{key} {hops}"));
             }
         };
-        let after = AfterHandling::new([world.bucket(), done.clone()], Arc::new(tell));
+        let after = BucketDestination::new([world.bucket(), done.clone()], Arc::new(tell));
         Setup {
             world,
             done,

@@ -10,10 +10,17 @@ mod window;
 
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod sharing_test;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::{delivery::Seq, limits, time::Timestamp};
+use crate::{
+    delivery::Seq,
+    limits,
+    rate::{Meter, Rate},
+    time::Timestamp,
+};
 
 use window::Window;
 
@@ -26,6 +33,18 @@ pub type GateIndex = usize;
 const QUANTUM: u64 = 8;
 /// The bytes of an event that cost as much as the delivery itself.
 const BYTES_PER_COST: usize = 64 << 10;
+
+/// What a queue is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// The gate that it passes.
+    pub gate: GateIndex,
+    /// How often at most its deliveries start.
+    pub rate: Option<Rate>,
+    /// Whether somebody else keeps its deliveries: nothing of it is in the journal, so it never
+    /// loads, and all that arrives stays in memory.
+    pub held: bool,
+}
 
 /// A delivery that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +107,7 @@ struct Queue {
     deficit: u64,
     /// Whether it has been given its quantum in this turn.
     in_turn: bool,
+    meter: Option<Meter>,
 }
 
 #[derive(Debug)]
@@ -112,19 +132,28 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// Queues by the gate that each passes, gates by their caps, and the cap over all. Every queue
-    /// begins by loading what the journal holds.
-    pub fn new(queues: &[GateIndex], gates: &[usize], cap: usize) -> Dispatch {
+    /// The queues, gates by their caps, and the cap over all. Every queue that is not held begins by
+    /// loading what the journal holds.
+    pub fn new(queues: &[QueueSettings], gates: &[usize], cap: usize) -> Dispatch {
         Dispatch::with_window(queues, gates, cap, limits::WINDOW)
     }
 
-    fn with_window(queues: &[GateIndex], gates: &[usize], cap: usize, window: usize) -> Dispatch {
-        let queue = |&gate: &GateIndex| Queue {
-            gate,
-            window: Window::new(window),
+    fn with_window(
+        queues: &[QueueSettings],
+        gates: &[usize],
+        cap: usize,
+        window: usize,
+    ) -> Dispatch {
+        let queue = |settings: &QueueSettings| Queue {
+            gate: settings.gate,
+            window: match settings.held {
+                true => Window::held(),
+                false => Window::new(window),
+            },
             place: Place::Idle,
             deficit: 0,
             in_turn: false,
+            meter: settings.rate.map(Meter::new),
         };
         let gate = |&cap: &usize| Gate {
             cap,
@@ -136,7 +165,7 @@ impl Dispatch {
             gates: gates.iter().map(gate).collect(),
             ring: VecDeque::new(),
             timers: BTreeSet::new(),
-            hungry: (0..queues.len()).collect(),
+            hungry: (0..queues.len()).filter(|&n| !queues[n].held).collect(),
             cap,
             running: 0,
         }
@@ -224,6 +253,17 @@ impl Dispatch {
                 self.ring.pop_front();
                 continue;
             }
+            if let Some(meter) = &mut queue.meter
+                && let Some(at) = meter.wait(now)
+            {
+                // It rests as if it had nothing that is due.
+                queue.place = Place::Timer(at);
+                queue.in_turn = false;
+                queue.deficit = 0;
+                self.timers.insert((at, index));
+                self.ring.pop_front();
+                continue;
+            }
             if !queue.in_turn {
                 queue.in_turn = true;
                 queue.deficit += QUANTUM;
@@ -235,6 +275,9 @@ impl Dispatch {
             }
             queue.deficit -= first.cost();
             queue.window.start();
+            if let Some(meter) = &mut queue.meter {
+                meter.start(now);
+            }
             gate.running += 1;
             self.running += 1;
             self.look_for_hunger(index);

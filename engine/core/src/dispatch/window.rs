@@ -35,6 +35,15 @@ impl Window {
         }
     }
 
+    /// A window that holds all there is: nothing of it is in the journal.
+    pub(super) fn held() -> Window {
+        Window {
+            more_after: None,
+            // Twice of it is still a number.
+            ..Window::new(usize::MAX / 2)
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.waiting.len()

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
-use tidemill_core::{delivery::Cause, ledger::LedgerEntry};
+use tidemill_core::{delivery::Cause, ledger::LedgerEntry, schedule::Cursor, turn::Turn};
 
 use super::*;
-use crate::{KeyDone, UnitResult::*};
+use crate::{Found, KeyDone, UnitResult::*};
 
 /// A delivery that the model holds.
 #[derive(Clone, Debug)]
@@ -21,12 +21,13 @@ pub struct Held {
 /// A journal in memory.
 #[derive(Clone, Default)]
 pub struct Memory {
+    /// In the order of their places.
     pub deliveries: Vec<Held>,
     pub running: Duration,
     /// The wall clock, as far as units told it.
     pub now: Timestamp,
     pub ledger: BTreeMap<String, LedgerEntry>,
-    pub cursor: Option<Timestamp>,
+    pub cursor: Option<Cursor>,
     events: Vec<Event>,
     spoiled: HashSet<usize>,
     /// Values with their versions, which only the store gives out: none until it was asked.
@@ -34,7 +35,8 @@ pub struct Memory {
     /// Every version that was ever seen.
     versions: HashSet<i64>,
     written: BTreeMap<String, (String, u32)>,
-    event_ids: BTreeMap<DeliveryId, Duration>,
+    /// When each expires, and the fingerprint of its event.
+    event_ids: BTreeMap<DeliveryId, (Duration, Option<[u8; 32]>)>,
     keys: BTreeMap<String, KeyDone>,
     offsets: Option<(i64, BTreeSet<i64>)>,
     usage: u64,
@@ -54,7 +56,7 @@ impl Memory {
         match next.apply(unit) {
             Err(refused) => assert_eq!(found, refused, "{unit:?}"),
             Ok(expected) => {
-                let Committed { added } = &found else {
+                let Committed { added, released } = &found else {
                     panic!("{found:?} for {unit:?}")
                 };
                 let ids: Vec<_> = added.iter().map(|added| added.id).collect();
@@ -68,9 +70,68 @@ impl Memory {
                         .find(|held| held.new.id == one.id);
                     held.expect("just added").seq = one.seq;
                 }
+                let free = next.free();
+                for one in added {
+                    let waits = !free.iter().any(|free| free.seq == one.seq) && !next.is_dead(one);
+                    assert_eq!(one.blocked, waits, "{one:?} of {unit:?}");
+                }
+                let before = self.free();
+                let mut freed = free;
+                freed.retain(|one| {
+                    let was_free = before.iter().any(|before| before.seq == one.seq);
+                    !was_free && !added.iter().any(|added| added.seq == one.seq)
+                });
+                let mut released = released.clone();
+                released.sort_by_key(|one| one.seq);
+                assert_eq!(released, freed, "{unit:?}");
                 *self = next;
             }
         }
+    }
+
+    /// The pending ones that are not blocked, by their place.
+    fn free(&self) -> Vec<Pending> {
+        let pending: Vec<_> = self
+            .deliveries
+            .iter()
+            .filter(|held| held.died.is_none())
+            .collect();
+        let turn = |held: &Held| Turn {
+            lane: held.new.lane.clone(),
+            key: held.new.key.clone(),
+        };
+        let mut free = Vec::new();
+        for (n, held) in pending.iter().enumerate() {
+            let ahead: Vec<_> = pending[..n]
+                .iter()
+                .filter(|other| other.new.trigger == held.new.trigger)
+                .map(|other| turn(other))
+                .collect();
+            if !turn(held).is_blocked(ahead.iter()) {
+                free.push(Pending {
+                    seq: held.seq,
+                    id: held.new.id,
+                    trigger: held.new.trigger.clone(),
+                    due: held.new.due,
+                    size: self.events[held.event].size(),
+                });
+            }
+        }
+        free
+    }
+
+    fn is_dead(&self, added: &Added) -> bool {
+        let mut dead = self.deliveries.iter().filter(|held| held.died.is_some());
+        dead.any(|held| held.seq == added.seq)
+    }
+
+    fn find(&self, id: DeliveryId) -> Option<Found> {
+        let held = self.deliveries.iter().find(|held| held.new.id == id);
+        held.map(|held| Found::Kept(Box::new(self.events[held.event].clone())))
+            .or_else(|| {
+                let (_, fingerprint) = self.event_ids.get(&id).filter(|_| self.remembered(id))?;
+                Some(Found::Remembered(*fingerprint))
+            })
     }
 
     fn known(&self, id: DeliveryId) -> bool {
@@ -80,7 +141,7 @@ impl Memory {
     fn remembered(&self, id: DeliveryId) -> bool {
         self.event_ids
             .get(&id)
-            .is_some_and(|expires| *expires > self.running)
+            .is_some_and(|(expires, _)| *expires > self.running)
     }
 
     /// The identities added, or why it is refused; then nothing here may be used.
@@ -233,7 +294,8 @@ impl Memory {
             let id = remember.delivery;
             let here = self.deliveries.iter().any(|held| held.new.id == id);
             holds(!self.remembered(id) && (!here || own == Some(id) || added.contains(&id)))?;
-            self.event_ids.insert(id, self.running + remember.window);
+            let expires = self.running + remember.window;
+            self.event_ids.insert(id, (expires, remember.fingerprint));
         }
         for done in &unit.keys {
             let known = self.keys.get(&done.key);
@@ -242,7 +304,7 @@ impl Memory {
         }
         for step in &unit.cursors {
             holds(self.cursor == step.from)?;
-            self.cursor = Some(step.to);
+            self.cursor = Some(step.to.clone());
         }
         for step in &unit.offsets {
             let (stands, above) = self.offsets.clone().unwrap_or((i64::MIN, BTreeSet::new()));
@@ -277,17 +339,25 @@ impl Memory {
     /// Compares all that can be read.
     pub async fn compare(&self, store: &Store) {
         let journal = store.journal();
+        let mut free = self.free();
+        free.sort_by_key(|one| (one.due, one.seq));
+        let mut busy = Vec::new();
         for trigger in ["t0", "t1"] {
-            let held = self.deliveries.iter();
-            let mut expected: Vec<_> = held
-                .filter(|held| held.died.is_none() && held.new.trigger == trigger)
-                .map(|held| (held.new.due, held.seq, held.new.id))
-                .collect();
-            expected.sort();
-            let found = store.pending(trigger).await;
-            let found: Vec<_> = found.iter().map(|p| (p.due, p.seq, p.id)).collect();
-            assert_eq!(found, expected);
+            let mut expected = free.clone();
+            expected.retain(|one| one.trigger == trigger);
+            assert_eq!(store.pending(trigger).await, expected);
+            let of = |held: &&Held| held.died.is_none() && held.new.trigger == trigger;
+            let count = self.deliveries.iter().filter(of).count() as u64;
+            assert_eq!(journal.is_busy(trigger).await.unwrap(), count > 0);
+            if count > 0 {
+                busy.push((trigger.to_owned(), count));
+            }
+            for event in 0..12 {
+                let id = id(trigger, &event.to_string());
+                assert_eq!(journal.find(id).await.unwrap(), self.find(id));
+            }
         }
+        assert_eq!(journal.pending_triggers().await.unwrap(), busy);
         for held in &self.deliveries {
             let delivery = match held.died {
                 None => journal.delivery(held.seq).await.unwrap().unwrap(),
@@ -303,8 +373,12 @@ impl Memory {
             assert_eq!(delivery.event, self.events[held.event]);
             assert_eq!(delivery.attempts as usize, held.new.history.len());
             assert_eq!(
-                (delivery.due, delivery.redrive),
-                (held.new.due, held.new.redrive)
+                (delivery.due, delivery.redrive, delivery.remember),
+                (held.new.due, held.new.redrive, held.new.remember)
+            );
+            assert_eq!(
+                (&delivery.lane, &delivery.key),
+                (&held.new.lane, &held.new.key)
             );
         }
         let stats = journal.stats().await.unwrap();

@@ -7,6 +7,7 @@ pub mod memory;
 pub mod model;
 pub mod progress;
 pub mod state;
+pub mod turns;
 
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl Store {
     /// Commits a unit that must be taken.
     pub async fn add(&self, unit: Unit) -> Vec<Added> {
         match self.one(unit).await {
-            UnitResult::Committed { added } => added,
+            UnitResult::Committed { added, .. } => added,
             refused => panic!("refused: {refused:?}"),
         }
     }
@@ -118,19 +119,7 @@ pub fn id(trigger: &str, event: &str) -> DeliveryId {
 }
 
 pub fn new(trigger: &str, event: &str) -> NewDelivery {
-    NewDelivery {
-        id: id(trigger, event),
-        trigger: trigger.to_owned(),
-        work: Work::Handle,
-        accepted: Timestamp(10),
-        due: Timestamp(10),
-        lane: None,
-        key: None,
-        history: Vec::new(),
-        dead: None,
-        redrive: None,
-        only_if_last: None,
-    }
+    NewDelivery::new(id(trigger, event), trigger, Work::Handle, Timestamp(10))
 }
 
 pub fn accepted(id: &str, deliveries: Vec<NewDelivery>) -> Unit {
@@ -199,6 +188,18 @@ macro_rules! conformance {
             dead::a_redrive_replaces
             dead::a_redrive_may_be_a_duplicate
             dead::a_purge_spoils
+            turns::a_lane_is_in_order_through_a_retry
+            turns::a_dead_letter_lets_the_next_pass
+            turns::a_redrive_joins_the_tail
+            turns::lane_and_key_together
+            turns::one_waits_for_both
+            turns::two_of_a_unit
+            turns::a_unit_settles_and_adds
+            turns::units_of_a_commit_release_each_other
+            turns::leaving_from_the_middle_frees_nobody
+            turns::others_do_not_wait
+            turns::the_dead_on_arrival_do_not_wait
+            turns::who_waits_counts
             state::values_and_versions
             state::reads_are_validated
             state::a_version_never_returns
@@ -206,11 +207,13 @@ macro_rules! conformance {
             state::ledgers_move_from_where_they_stand
             state::hops_are_kept_until_noticed
             progress::cursors_move_from_where_they_stand
+            progress::cursors_know_their_definition
             progress::offsets_complete_out_of_order
             progress::offsets_are_completed_once
             progress::idempotency_keys_expire
             progress::event_ids_expire_by_running_time
             progress::event_ids_of_deliveries_under_way
+            progress::finds_what_it_knows
             state::usage_adds_up
             state::counts
         }

@@ -19,12 +19,11 @@ use tidemill_core::{
     delivery::{Cause, Redrive},
     ledger::{LedgerEntry, LedgerMove},
     outcome::Usage,
+    schedule::{Cursor, CursorMove},
 };
 
 use super::{memory::Memory, *};
-use crate::{
-    CursorMove, EventId, KeyDone, KvRead, KvWrite, OffsetsMove, UsageEntry, WrittenObject,
-};
+use crate::{EventId, KeyDone, KvRead, KvWrite, OffsetsMove, UsageEntry, WrittenObject};
 
 /// What to do to the store.
 #[derive(Clone, Debug)]
@@ -40,7 +39,7 @@ struct Draft {
     settle: Option<(u8, u8)>,
     reads: Vec<(u8, bool)>,
     writes: Vec<(u8, Option<u8>)>,
-    accept: Vec<Vec<(u8, u8, u8)>>,
+    accept: Vec<Vec<DraftDelivery>>,
     ledger: Option<(u8, bool, Option<u8>)>,
     written: Option<(u8, u8)>,
     event_ids: Option<(u8, u8)>,
@@ -50,10 +49,16 @@ struct Draft {
     usage: bool,
 }
 
+/// Its trigger, event and kind, its lane and its key; 0 is none.
+type DraftDelivery = (u8, u8, u8, u8, u8);
+
 fn draft() -> impl Strategy<Value = Draft> {
     let deliveries = (
         option::weighted(0.5, (0..5u8, any::<u8>())),
-        option::weighted(0.3, vec(vec((0..2u8, 0..12u8, 0..8u8), 0..4), 1..3)),
+        option::weighted(
+            0.3,
+            vec(vec((0..2u8, 0..12u8, 0..8u8, 0..3u8, 0..3u8), 0..4), 1..3),
+        ),
         option::weighted(0.15, (0..12u8, 0..20u8)),
     );
     let values = (
@@ -189,6 +194,8 @@ fn unit(model: &Memory, draft: Draft) -> Unit {
                     });
                     let new = NewDelivery {
                         id: of.redriven(),
+                        lane: known.and_then(|held| held.new.lane.clone()),
+                        key: known.and_then(|held| held.new.key.clone()),
                         redrive,
                         ..new("t1", "redriven")
                     };
@@ -199,10 +206,14 @@ fn unit(model: &Memory, draft: Draft) -> Unit {
             (Some(settle), delivery)
         }
     };
-    let delivery = |(trigger, event, kind): (u8, u8, u8)| {
+    let delivery = |(trigger, event, kind, lane, key): DraftDelivery| {
         let due = Timestamp(i64::from(event % 3));
+        let named = |n: u8| (n > 0).then(|| n.to_string());
         let plain = NewDelivery {
             due,
+            lane: named(lane),
+            key: named(key),
+            remember: event % 2 == 0,
             ..new(&format!("t{trigger}"), &event.to_string())
         };
         match kind {
@@ -221,7 +232,7 @@ fn unit(model: &Memory, draft: Draft) -> Unit {
             _ => plain,
         }
     };
-    let accept = |deliveries: Vec<(u8, u8, u8)>| {
+    let accept = |deliveries: Vec<DraftDelivery>| {
         let name = deliveries.first().map_or(0, |first| first.1).to_string();
         Accepted {
             event: event(&name),
@@ -290,6 +301,7 @@ fn unit(model: &Memory, draft: Draft) -> Unit {
                 EventId {
                     delivery: id("t0", &name(event)),
                     window,
+                    fingerprint: (event % 2 == 0).then_some([event; 32]),
                 }
             })
             .collect(),
@@ -310,14 +322,21 @@ fn unit(model: &Memory, draft: Draft) -> Unit {
         cursors: (draft.cursors.into_iter())
             .map(|(right, to)| {
                 let from = if right {
-                    model.cursor
+                    model.cursor.clone()
                 } else {
-                    Some(Timestamp(-1))
+                    // The same instant, of another schedule.
+                    model.cursor.clone().map(|cursor| Cursor {
+                        definition: "another".into(),
+                        ..cursor
+                    })
                 };
                 CursorMove {
                     schedule: "c".into(),
                     from,
-                    to: Timestamp(to.into()),
+                    to: Cursor {
+                        at: Timestamp(to.into()),
+                        definition: name(to),
+                    },
                 }
             })
             .collect(),

@@ -1,10 +1,14 @@
 //! Cases of what must happen once: steps of cursors and offsets, idempotency keys, event ids.
 
 use bytes::Bytes;
-use tidemill_core::{delivery::Cause, outcome::Reply};
+use tidemill_core::{
+    delivery::Cause,
+    outcome::Reply,
+    schedule::{Cursor, CursorMove},
+};
 
 use super::*;
-use crate::{CursorMove, EventId, KeyDone, OffsetsMove, UnitResult::*};
+use crate::{EventId, Found, KeyDone, OffsetsMove, UnitResult::*};
 
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -32,13 +36,21 @@ pub fn remember(event: &str, window: Duration) -> Unit {
         event_ids: vec![EventId {
             delivery: id("t", event),
             window,
+            fingerprint: None,
         }],
         ..Unit::default()
     }
 }
 
+fn at(at: i64) -> Cursor {
+    Cursor {
+        at: Timestamp(at),
+        definition: "every 5m".into(),
+    }
+}
+
 pub fn cursor(from: Option<i64>, to: i64) -> Unit {
-    let (from, to) = (from.map(Timestamp), Timestamp(to));
+    let (from, to) = (from.map(at), at(to));
     Unit {
         cursors: vec![CursorMove {
             schedule: "c".into(),
@@ -68,10 +80,7 @@ pub async fn cursors_move_from_where_they_stand(mut store: Store) {
     assert_eq!(store.one(cursor(Some(0), 1)).await, Duplicate);
     store.add(cursor(None, 5)).await;
     store.reopen();
-    assert_eq!(
-        store.journal().cursor("c").await.unwrap(),
-        Some(Timestamp(5))
-    );
+    assert_eq!(store.journal().cursor("c").await.unwrap(), Some(at(5)));
     let results = store
         .commit(vec![cursor(Some(5), 9), cursor(Some(5), 9)])
         .await;
@@ -80,10 +89,44 @@ pub async fn cursors_move_from_where_they_stand(mut store: Store) {
     let mut twice = cursor(Some(9), 10);
     twice.cursors.extend(cursor(Some(10), 11).cursors);
     store.add(twice).await;
+    assert_eq!(store.journal().cursor("c").await.unwrap(), Some(at(11)));
+}
+
+pub async fn cursors_know_their_definition(mut store: Store) {
+    let move_from = |from: Cursor, definition: &str| Unit {
+        cursors: vec![CursorMove {
+            schedule: "c".into(),
+            from: Some(from),
+            to: Cursor {
+                definition: definition.into(),
+                ..at(7)
+            },
+        }],
+        ..Unit::default()
+    };
+    store.add(cursor(None, 5)).await;
+    let other = Cursor {
+        definition: "every 6m".into(),
+        ..at(5)
+    };
     assert_eq!(
-        store.journal().cursor("c").await.unwrap(),
-        Some(Timestamp(11))
+        store.one(move_from(other.clone(), "every 7m")).await,
+        Duplicate,
+        "it stands there, but as another schedule"
     );
+    store.add(move_from(at(5), "every 6m")).await;
+    store.reopen();
+    let now = store.journal().cursor("c").await.unwrap();
+    assert_eq!(
+        now,
+        Some(Cursor {
+            at: Timestamp(7),
+            ..other
+        })
+    );
+    let mut twice = move_from(now.unwrap(), "every 8m");
+    twice.cursors.extend(move_from(at(7), "every 9m").cursors);
+    assert_eq!(store.one(twice).await, Duplicate, "the step before counts");
 }
 
 pub async fn offsets_complete_out_of_order(mut store: Store) {
@@ -273,4 +316,60 @@ pub async fn event_ids_of_deliveries_under_way(store: Store) {
     let mut twice = remember("d", DAY);
     twice.event_ids.extend(remember("d", DAY).event_ids);
     assert_eq!(store.one(twice).await, Duplicate);
+}
+
+pub async fn finds_what_it_knows(mut store: Store) {
+    let kept = |name: &str| Some(Found::Kept(Box::new(event(name))));
+    let find = async |store: &Store, event: &str| {
+        let found = store.journal().find(id("t", event)).await;
+        found.unwrap()
+    };
+    assert_eq!(find(&store, "a").await, None);
+    let a = store.accept("a").await;
+    let b = store.accept("b").await;
+    let dead = Settle::Dead {
+        delivery: b,
+        cause: Cause::Rejected,
+        record: attempt(1),
+    };
+    store.add(settling(dead)).await;
+    store.reopen();
+    assert_eq!(find(&store, "a").await, kept("a"), "pending");
+    assert_eq!(find(&store, "b").await, kept("b"), "a dead letter");
+
+    let leave = |delivery, name: &str, fingerprint| {
+        let mut event_ids = remember(name, DAY).event_ids;
+        event_ids[0].fingerprint = fingerprint;
+        Unit {
+            event_ids,
+            ..done(delivery)
+        }
+    };
+    store.add(leave(a, "a", Some([7; 32]))).await;
+    let c = store.accept("c").await;
+    store.add(leave(c, "c", None)).await;
+    let d = store.accept("d").await;
+    store.add(done(d)).await;
+    store.run(DAY / 2);
+    store.reopen();
+    let remembered = |fingerprint| Some(Found::Remembered(fingerprint));
+    assert_eq!(find(&store, "a").await, remembered(Some([7; 32])));
+    assert_eq!(find(&store, "c").await, remembered(None));
+    assert_eq!(find(&store, "d").await, None, "nobody asked to remember it");
+    let both = Unit {
+        event_ids: remember("e", DAY).event_ids,
+        ..accepting("e")
+    };
+    store.add(both).await;
+    assert_eq!(find(&store, "e").await, kept("e"), "kept says more");
+
+    store.run(DAY / 2);
+    assert_eq!(
+        find(&store, "a").await,
+        None,
+        "expired, with no commit since"
+    );
+    let a = store.accept("a").await;
+    store.add(leave(a, "a", Some([8; 32]))).await;
+    assert_eq!(find(&store, "a").await, remembered(Some([8; 32])), "anew");
 }

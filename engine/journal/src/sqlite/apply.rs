@@ -10,9 +10,10 @@ use tidemill_core::{
 use super::{
     check::{Checked, Checker, Settled, holds},
     statements::Statements,
+    turns,
 };
 use crate::{
-    Accepted, Added, EventId, KeyDone, KvWrite, NewDelivery, OffsetsMove, Settle, Unit, UnitResult,
+    Accepted, Added, KeyDone, KvWrite, NewDelivery, OffsetsMove, Settle, Unit, UnitResult,
     UsageEntry,
 };
 
@@ -29,7 +30,7 @@ pub struct Applier<'c> {
     seq: Seq,
     version: i64,
     /// Engine running time up to the start of this engine, in milliseconds.
-    ran_before: i64,
+    pub ran_before: i64,
 }
 
 impl<'c> Applier<'c> {
@@ -77,9 +78,17 @@ impl<'c> Applier<'c> {
     }
 
     fn write(&mut self, unit: &Unit, settled: Option<Settled>, running: i64) -> Result<UnitResult> {
-        let mut added = Vec::new();
+        let (mut added, mut released) = (Vec::new(), Vec::new());
         if let (Some(settle), Some(settled)) = (&unit.settle, settled) {
+            let leaves = matches!(settle, Settle::Done { .. } | Settle::Dead { .. });
+            let place = match leaves && settled.has_turn {
+                true => Some(turns::place(&mut self.sql, settled.seq)?),
+                false => None,
+            };
             added.extend(self.settle(settle, settled)?);
+            if let Some(place) = &place {
+                released = turns::pass_on(&mut self.sql, place)?;
+            }
         }
         for write in &unit.writes {
             self.set_value(write)?;
@@ -94,19 +103,17 @@ impl<'c> Applier<'c> {
             let row = params![object.bucket, object.key, object.etag, object.hops];
             self.sql.set_written.execute(row)?;
         }
-        for EventId { delivery, window } in &unit.event_ids {
-            let expires = running.saturating_add(int(window.as_millis()));
-            self.sql
-                .set_event_id
-                .execute(params![delivery.0, expires])?;
+        for id in &unit.event_ids {
+            let expires = running.saturating_add(int(id.window.as_millis()));
+            let row = params![id.delivery.0, expires, id.fingerprint];
+            self.sql.set_event_id.execute(row)?;
         }
         for key in &unit.keys {
             self.complete_key(key)?;
         }
         for step in &unit.cursors {
-            self.sql
-                .set_cursor
-                .execute(params![step.schedule, step.to.0])?;
+            let row = params![step.schedule, step.to.at.0, step.to.definition];
+            self.sql.set_cursor.execute(row)?;
         }
         for step in &unit.offsets {
             self.move_offsets(step)?;
@@ -114,7 +121,7 @@ impl<'c> Applier<'c> {
         if let Some(usage) = &unit.usage {
             self.add_usage(usage)?;
         }
-        Ok(UnitResult::Committed { added })
+        Ok(UnitResult::Committed { added, released })
     }
 
     fn settle(&mut self, settle: &Settle, settled: Settled) -> Result<Option<Added>> {
@@ -242,6 +249,7 @@ impl<'c> Applier<'c> {
     fn add(&mut self, new: &NewDelivery, body: Body) -> Result<Added> {
         self.seq += 1;
         let seq = self.seq;
+        let blocked = turns::is_blocked(&mut self.sql, new)?;
         let work = match &new.work {
             Work::Handle => None,
             Work::Outbox(action) => Some(json(action)),
@@ -263,6 +271,8 @@ impl<'c> Applier<'c> {
             body.size,
             new.lane,
             new.key,
+            new.remember,
+            blocked,
             new.redrive.map(|redrive| redrive.of.0),
             new.redrive.map(|redrive| redrive.original),
             new.dead.as_ref().map(|(cause, _)| cause.as_str()),
@@ -272,7 +282,11 @@ impl<'c> Applier<'c> {
         for (position, record) in (0..).zip(&new.history) {
             self.attempt(seq, position, record)?;
         }
-        Ok(Added { seq, id: new.id })
+        Ok(Added {
+            seq,
+            id: new.id,
+            blocked,
+        })
     }
 
     fn set_value(&mut self, write: &KvWrite) -> Result<()> {

@@ -10,11 +10,12 @@ use tidemill_core::{
     delivery::Seq,
     identity::DeliveryId,
     ledger::{LedgerEntry, LedgerMove},
+    schedule::{Cursor, CursorMove},
     time::Timestamp,
 };
 
 use super::statements::Statements;
-use crate::{CursorMove, KeyDone, NewDelivery, OffsetsMove, Settle, Unit, UnitResult};
+use crate::{KeyDone, NewDelivery, OffsetsMove, Settle, Unit, UnitResult};
 
 /// No delivery has this place.
 const NO_DELIVERY: Seq = 0;
@@ -32,6 +33,8 @@ pub struct Settled {
     pub attempts: i64,
     /// Its event came with more than one delivery.
     pub shared: bool,
+    /// It has a lane or a key, so others may wait for it.
+    pub has_turn: bool,
     /// After the unit no delivery of its event is left, and all of them were done.
     pub all_done: bool,
 }
@@ -113,6 +116,7 @@ impl Checker<'_, '_> {
                 shared: row.get(1)?,
                 attempts: row.get(2)?,
                 size: row.get(3)?,
+                has_turn: row.get(5)?,
                 all_done: false,
             };
             Ok((settled, row.get::<_, bool>(4)?))
@@ -219,12 +223,18 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn cursor(&mut self, earlier: &[CursorMove], step: &CursorMove) -> Result<Option<Timestamp>> {
+    fn cursor(&mut self, earlier: &[CursorMove], step: &CursorMove) -> Result<Option<Cursor>> {
         let same = |other: &&CursorMove| other.schedule == step.schedule;
         if let Some(moved) = earlier.iter().rev().find(same) {
-            return Ok(Some(moved.to));
+            return Ok(Some(moved.to.clone()));
         }
-        Ok(one(&mut self.sql.cursor, [&step.schedule])?.map(Timestamp))
+        let cursor = self.sql.cursor.query_row([&step.schedule], |row| {
+            Ok(Cursor {
+                at: Timestamp(row.get(0)?),
+                definition: row.get(1)?,
+            })
+        });
+        cursor.optional()
     }
 
     /// Whether an offset of the step is completed already, or, if it has none, whether the watermark

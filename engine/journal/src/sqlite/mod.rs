@@ -10,6 +10,7 @@ mod open;
 mod queries;
 mod reader;
 mod statements;
+mod turns;
 mod writer;
 
 #[cfg(test)]
@@ -27,13 +28,14 @@ use tidemill_core::{
     delivery::{DeadLetter, Delivery, Seq},
     identity::DeliveryId,
     ledger::LedgerEntry,
+    schedule::Cursor,
     time::Timestamp,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    DeadLetterFilter, DeadLetterLine, Journal, JournalError, KeyDone, Offsets, Pending, Stats,
-    Unit, UnitResult, UsageEntry, Versioned,
+    DeadLetterFilter, DeadLetterLine, Found, Journal, JournalError, KeyDone, Offsets, Pending,
+    Stats, Unit, UnitResult, UsageEntry, Versioned,
 };
 pub use open::OpenError;
 use reader::Readers;
@@ -70,6 +72,9 @@ pub struct SqliteJournal {
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     read_only: bool,
+    clock: RunningClock,
+    /// Engine running time up to the start of this engine, in milliseconds; 0 if it may only read.
+    ran_before: i64,
 }
 
 impl SqliteJournal {
@@ -80,6 +85,7 @@ impl SqliteJournal {
         let shared = Arc::<Shared>::default();
         let mut queue = None;
         let mut thread = None;
+        let mut ran_before = 0;
         if !options.read_only {
             let conn = open::writer(path)?;
             let (sender, receiver) = mpsc::channel(writer::QUEUE);
@@ -93,7 +99,7 @@ impl SqliteJournal {
                 drop(broken);
             };
             thread = Some(spawn("journal-writer", path, body)?);
-            result
+            ran_before = result
                 .recv()
                 .map_err(|_| failed(path, "the writer did not start, which is a bug".to_owned()))?
                 .map_err(|error| open::explain(path, &error))?;
@@ -108,6 +114,8 @@ impl SqliteJournal {
             queue,
             writer,
             read_only: options.read_only,
+            clock: options.clock,
+            ran_before,
         })
     }
 
@@ -234,6 +242,16 @@ impl Journal for SqliteJournal {
         self.read(queries::pending_triggers)
     }
 
+    fn is_busy(&self, trigger: &str) -> BoxFuture<'_, Result<bool, JournalError>> {
+        let trigger = trigger.to_owned();
+        self.read(move |conn| queries::is_busy(conn, &trigger))
+    }
+
+    fn find(&self, id: DeliveryId) -> BoxFuture<'_, Result<Option<Found>, JournalError>> {
+        let running = self.ran_before.saturating_add(writer::ran(&self.clock));
+        self.read(move |conn| queries::find(conn, id, running))
+    }
+
     fn delivery(&self, seq: Seq) -> BoxFuture<'_, Result<Option<Delivery>, JournalError>> {
         self.read(move |conn| queries::delivery(conn, seq))
     }
@@ -302,7 +320,7 @@ impl Journal for SqliteJournal {
         self.read(move |conn| queries::hops(conn, object))
     }
 
-    fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Timestamp>, JournalError>> {
+    fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Cursor>, JournalError>> {
         let schedule = schedule.to_owned();
         self.read(move |conn| queries::cursor(conn, &schedule))
     }

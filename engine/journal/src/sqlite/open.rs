@@ -16,7 +16,10 @@ const APPLICATION_ID: i32 = 0x5444_4d4c;
 
 /// Each in a transaction of its own; the version of a journal is how many it went through.
 /// A migration that was released is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_journal.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_journal.sql"),
+    include_str!("../../migrations/0002_turns.sql"),
+];
 
 /// Files up to this size are read and checked as a whole when opened, which takes well under a
 /// second; damage in larger ones is found when the damaged page is used.

@@ -13,16 +13,19 @@ use tidemill_core::{
     identity::DeliveryId,
     ledger::LedgerEntry,
     outcome::{Reply, Usage},
+    schedule::Cursor,
     time::Timestamp,
 };
 
 use crate::{
-    DeadLetterFilter, DeadLetterLine, KeyDone, Offsets, Pending, Stats, UsageEntry, Versioned,
+    DeadLetterFilter, DeadLetterLine, Found, KeyDone, Offsets, Pending, Stats, UsageEntry,
+    Versioned,
 };
 
-const DELIVERY: &str = "SELECT seq, d.id, trigger, work, attempts, accepted, due, redrive_of, \
-    redrive_original, e.id, source, type, subject, time, datacontenttype, traceparent, hops, \
-    headers, data, cause, reason, died FROM deliveries d JOIN events e USING (event)";
+const DELIVERY: &str = "SELECT seq, d.id, trigger, work, attempts, accepted, due, lane, key, \
+    remember, redrive_of, redrive_original, e.id, source, type, subject, time, datacontenttype, \
+    traceparent, hops, headers, data, cause, reason, died \
+    FROM deliveries d JOIN events e USING (event)";
 
 pub fn pending(
     conn: &Connection,
@@ -30,8 +33,8 @@ pub fn pending(
     after: Option<(Timestamp, Seq)>,
     limit: usize,
 ) -> Result<Vec<Pending>> {
-    const COLUMNS: &str =
-        "SELECT seq, id, trigger, due, size FROM deliveries INDEXED BY pending WHERE died IS NULL";
+    const COLUMNS: &str = "SELECT seq, id, trigger, due, size FROM deliveries INDEXED BY pending \
+         WHERE died IS NULL AND blocked = 0";
     let read = |row: &Row<'_>| {
         Ok(Pending {
             seq: row.get(0)?,
@@ -63,10 +66,36 @@ pub fn pending(
 }
 
 pub fn pending_triggers(conn: &Connection) -> Result<Vec<(String, u64)>> {
-    let sql = "SELECT trigger, count(*) FROM deliveries INDEXED BY pending WHERE died IS NULL \
-        GROUP BY trigger";
+    // Not from a union that is grouped, which would be sorted first.
+    let sql = "SELECT trigger, count(*) + (SELECT count(*) FROM deliveries AS other \
+        INDEXED BY blocked WHERE other.blocked = 1 AND other.trigger = deliveries.trigger) \
+        FROM deliveries INDEXED BY pending WHERE died IS NULL AND blocked = 0 GROUP BY trigger";
     let read = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64));
     conn.prepare_cached(sql)?.query_map([], read)?.collect()
+}
+
+/// Where somebody is blocked, somebody else is not: the first who came.
+pub fn is_busy(conn: &Connection, trigger: &str) -> Result<bool> {
+    let sql = "SELECT 1 FROM deliveries INDEXED BY pending \
+        WHERE died IS NULL AND blocked = 0 AND trigger = ?1 LIMIT 1";
+    conn.prepare_cached(sql)?.exists([trigger])
+}
+
+/// `running` is how long engines have run on this journal, in milliseconds, as far as is known here.
+pub fn find(conn: &Connection, id: DeliveryId, running: i64) -> Result<Option<Found>> {
+    let sql = format!("{DELIVERY} WHERE d.id = ?1");
+    let kept = cached(conn, &sql)?
+        .query_row([id.0], read_delivery)
+        .optional()?;
+    if let Some(delivery) = kept {
+        return Ok(Some(Found::Kept(Box::new(delivery.event))));
+    }
+    // Beside a running engine, only the journal knows how long that has run.
+    let sql = "SELECT fingerprint FROM event_ids \
+        WHERE delivery = ?1 AND expires > max(?2, (SELECT running FROM meta))";
+    conn.prepare_cached(sql)?
+        .query_row((id.0, running), |row| Ok(Found::Remembered(row.get(0)?)))
+        .optional()
 }
 
 pub fn delivery(conn: &Connection, seq: Seq) -> Result<Option<Delivery>> {
@@ -119,9 +148,9 @@ pub fn dead_letter(conn: &Connection, id: DeliveryId) -> Result<Option<DeadLette
     let read = |row: &Row<'_>| {
         Ok(DeadLetter {
             delivery: read_delivery(row)?,
-            cause: cause(row, 19)?,
-            reason: row.get(20)?,
-            died: row.get::<_, At>(21)?.0,
+            cause: cause(row, 22)?,
+            reason: row.get(23)?,
+            died: row.get::<_, At>(24)?.0,
             history: Vec::new(),
         })
     };
@@ -223,10 +252,16 @@ pub fn hops(conn: &Connection, object: [String; 3]) -> Result<Option<u32>> {
         .optional()
 }
 
-pub fn cursor(conn: &Connection, schedule: &str) -> Result<Option<Timestamp>> {
-    let mut statement = conn.prepare_cached("SELECT at FROM cursors WHERE schedule = ?1")?;
-    statement
-        .query_row([schedule], |row| Ok(row.get::<_, At>(0)?.0))
+pub fn cursor(conn: &Connection, schedule: &str) -> Result<Option<Cursor>> {
+    let sql = "SELECT at, definition FROM cursors WHERE schedule = ?1";
+    let read = |row: &Row<'_>| {
+        Ok(Cursor {
+            at: row.get::<_, At>(0)?.0,
+            definition: row.get(1)?,
+        })
+    };
+    conn.prepare_cached(sql)?
+        .query_row([schedule], read)
         .optional()
 }
 
@@ -311,18 +346,21 @@ pub fn stats(conn: &Connection) -> Result<Stats> {
             .map(|number| number as u64)
     };
     let pages = count("PRAGMA page_count")? - count("PRAGMA freelist_count")?;
+    let free =
+        "SELECT count(*) FROM deliveries INDEXED BY pending WHERE died IS NULL AND blocked = 0";
+    let blocked = "SELECT count(*) FROM deliveries INDEXED BY blocked WHERE blocked = 1";
     Ok(Stats {
-        pending: count("SELECT count(*) FROM deliveries INDEXED BY pending WHERE died IS NULL")?,
+        pending: count(free)? + count(blocked)?,
         dead: count("SELECT count(*) FROM deliveries INDEXED BY dead WHERE died IS NOT NULL")?,
         bytes: pages * count("PRAGMA page_size")?,
     })
 }
 
 fn read_delivery(row: &Row<'_>) -> Result<Delivery> {
-    let redrive = match row.get::<_, Option<Id>>(7)? {
+    let redrive = match row.get::<_, Option<Id>>(10)? {
         Some(Id(of)) => Some(Redrive {
             of,
-            original: row.get(8)?,
+            original: row.get(11)?,
         }),
         None => None,
     };
@@ -338,18 +376,21 @@ fn read_delivery(row: &Row<'_>) -> Result<Delivery> {
         attempts: row.get(4)?,
         accepted: row.get::<_, At>(5)?.0,
         due: row.get::<_, At>(6)?.0,
+        lane: row.get(7)?,
+        key: row.get(8)?,
+        remember: row.get(9)?,
         redrive,
         event: Event {
-            id: row.get(9)?,
-            source: row.get(10)?,
-            kind: row.get(11)?,
-            subject: row.get(12)?,
-            time: row.get::<_, At>(13)?.0,
-            datacontenttype: row.get(14)?,
-            traceparent: row.get(15)?,
-            hops: row.get(16)?,
-            headers: read_fields(row, 17)?,
-            data: row.get::<_, Data>(18)?.0,
+            id: row.get(12)?,
+            source: row.get(13)?,
+            kind: row.get(14)?,
+            subject: row.get(15)?,
+            time: row.get::<_, At>(16)?.0,
+            datacontenttype: row.get(17)?,
+            traceparent: row.get(18)?,
+            hops: row.get(19)?,
+            headers: read_fields(row, 20)?,
+            data: row.get::<_, Data>(21)?.0,
         },
     })
 }

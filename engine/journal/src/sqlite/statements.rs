@@ -16,6 +16,27 @@ macro_rules! statements {
     };
 }
 
+/// Unblocks the first that is pending in one way, if it is blocked, and first in the other way too.
+macro_rules! pass_on {
+    ($one:literal, $index:literal, $other:literal, $other_index:literal) => {
+        concat!(
+            "UPDATE deliveries SET blocked = 0 WHERE seq = \
+             (SELECT seq FROM deliveries INDEXED BY ",
+            $index,
+            " WHERE died IS NULL AND trigger = ?1 AND ",
+            $one,
+            " = ?2 ORDER BY seq LIMIT 1) AND blocked = 1 AND NOT EXISTS \
+             (SELECT 1 FROM deliveries AS ahead INDEXED BY ",
+            $other_index,
+            " WHERE ahead.died IS NULL AND ahead.trigger = ?1 AND ahead.",
+            $other,
+            " = deliveries.",
+            $other,
+            " AND ahead.seq < deliveries.seq) RETURNING seq, id, due, size"
+        )
+    };
+}
+
 statements! {
     begin: "BEGIN IMMEDIATE";
     commit: "COMMIT";
@@ -27,7 +48,8 @@ statements! {
     save_meta: "UPDATE meta SET seq = ?1, version = ?2, running = ?3";
 
     // Checks.
-    delivery_state: "SELECT event, shared, attempts, size, died IS NOT NULL FROM deliveries WHERE seq = ?1";
+    delivery_state: "SELECT event, shared, attempts, size, died IS NOT NULL, \
+        lane IS NOT NULL OR key IS NOT NULL FROM deliveries WHERE seq = ?1";
     shared_state: "SELECT deliveries, spoiled FROM shared WHERE event = ?1";
     /// (id, a delivery that does not count)
     delivery_known: "SELECT 1 FROM deliveries WHERE id = ?1 AND seq <> ?2";
@@ -37,7 +59,7 @@ statements! {
     ledger_entry: "SELECT etag, size, modified, deletes FROM ledger WHERE bucket = ?1 AND key = ?2";
     /// (trigger, key, now)
     key_known: "SELECT 1 FROM keys WHERE trigger = ?1 AND key = ?2 AND expires > ?3";
-    cursor: "SELECT at FROM cursors WHERE schedule = ?1";
+    cursor: "SELECT at, definition FROM cursors WHERE schedule = ?1";
     watermark: "SELECT watermark FROM partitions WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
     offset_known: "SELECT 1 FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3 AND at = ?4";
 
@@ -46,8 +68,9 @@ statements! {
         traceparent, hops, headers, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     insert_shared: "INSERT INTO shared (event, deliveries, spoiled) VALUES (?1, ?2, 0)";
     insert_delivery: "INSERT INTO deliveries (seq, event, shared, id, trigger, work, attempts, \
-        accepted, due, size, lane, key, redrive_of, redrive_original, cause, reason, died) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+        accepted, due, size, lane, key, remember, blocked, redrive_of, redrive_original, \
+        cause, reason, died) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+        ?16, ?17, ?18, ?19)";
     insert_attempt: "INSERT INTO attempts (delivery, position, attempt, started, ended, outcome, \
         reason, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     delete_event: "DELETE FROM events WHERE event = ?1";
@@ -56,7 +79,17 @@ statements! {
     delete_delivery: "DELETE FROM deliveries WHERE seq = ?1";
     delete_attempts: "DELETE FROM attempts WHERE delivery = ?1";
     retry: "UPDATE deliveries SET attempts = attempts + 1, due = ?2 WHERE seq = ?1";
-    die: "UPDATE deliveries SET attempts = attempts + 1, cause = ?2, reason = ?3, died = ?4 WHERE seq = ?1";
+    die: "UPDATE deliveries SET attempts = attempts + 1, cause = ?2, reason = ?3, died = ?4, \
+        blocked = 0 WHERE seq = ?1";
+
+    // Turns.
+    place: "SELECT trigger, lane, key FROM deliveries WHERE seq = ?1";
+    in_lane: "SELECT 1 FROM deliveries INDEXED BY lane_turns WHERE died IS NULL AND trigger = ?1 AND lane = ?2";
+    with_key: "SELECT 1 FROM deliveries INDEXED BY key_turns WHERE died IS NULL AND trigger = ?1 AND key = ?2";
+    /// (trigger, lane)
+    pass_lane: pass_on!("lane", "lane_turns", "key", "key_turns");
+    /// (trigger, key)
+    pass_key: pass_on!("key", "key_turns", "lane", "lane_turns");
 
     // The rest of a unit.
     set_value: "INSERT INTO kv (store, key, version, value) VALUES (?1, ?2, ?3, ?4) \
@@ -70,11 +103,12 @@ statements! {
     set_written: "INSERT INTO written (bucket, key, etag, hops) SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS \
         (SELECT 1 FROM ledger WHERE bucket = ?1 AND key = ?2 AND etag = ?3) \
         ON CONFLICT DO UPDATE SET etag = excluded.etag, hops = excluded.hops";
-    set_event_id: "INSERT INTO event_ids (delivery, expires) VALUES (?1, ?2) \
-        ON CONFLICT DO UPDATE SET expires = excluded.expires";
+    set_event_id: "INSERT INTO event_ids (delivery, expires, fingerprint) VALUES (?1, ?2, ?3) \
+        ON CONFLICT DO UPDATE SET expires = excluded.expires, fingerprint = excluded.fingerprint";
     set_key: "INSERT OR REPLACE INTO keys (trigger, key, delivery, completed, expires, fingerprint, \
         status, headers, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    set_cursor: "INSERT INTO cursors (schedule, at) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET at = excluded.at";
+    set_cursor: "INSERT INTO cursors (schedule, at, definition) VALUES (?1, ?2, ?3) \
+        ON CONFLICT DO UPDATE SET at = excluded.at, definition = excluded.definition";
     set_watermark: "INSERT INTO partitions (trigger, consumers, partition, watermark) \
         VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET watermark = max(watermark, excluded.watermark)";
     /// Not if it is below the watermark.

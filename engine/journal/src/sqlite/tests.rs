@@ -14,7 +14,10 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance::{self, Place, accepting, committed, conformance};
+use crate::{
+    NewDelivery,
+    conformance::{self, Place, accepting, committed, conformance},
+};
 
 /// A folder, and a clock that the test moves.
 struct Folder {
@@ -84,7 +87,7 @@ fn a_newer_journal_is_refused() {
     );
     let text = error.to_string();
     assert!(
-        text.contains("99") && text.contains("up to 1") && text.contains("journal.db"),
+        text.contains("99") && text.contains("up to 2") && text.contains("journal.db"),
         "{text}"
     );
 }
@@ -153,7 +156,7 @@ async fn damage_found_later_stops_the_journal() {
         let mut unit = accepting(&n.to_string());
         unit.accept[0].event.data = body.clone();
         let results = journal.commit(vec![unit]).await.unwrap();
-        let UnitResult::Committed { added } = &results[0] else {
+        let UnitResult::Committed { added, .. } = &results[0] else {
             panic!("{results:?}")
         };
         seqs.push(added[0].seq);
@@ -212,10 +215,13 @@ async fn a_journal_of_version_1_opens() {
     assert_eq!(journal.kv_get("s", "k").await.unwrap().unwrap().version, 4);
     assert_eq!(journal.ledger_page("b", None, 9).await.unwrap().len(), 1);
     assert_eq!(journal.hops("b", "own.jpg", "9").await.unwrap(), Some(2));
-    assert_eq!(
-        journal.cursor("nightly").await.unwrap(),
-        Some(Timestamp(500))
-    );
+    let cursor = Cursor {
+        at: Timestamp(500),
+        definition: String::new(),
+    };
+    assert_eq!(journal.cursor("nightly").await.unwrap(), Some(cursor));
+    let known = journal.find(DeliveryId([5; 16])).await.unwrap();
+    assert_eq!(known, Some(Found::Remembered(None)));
     let offsets = journal.offsets("t", "g", "p/0").await.unwrap();
     assert_eq!(
         offsets,
@@ -231,15 +237,32 @@ async fn a_journal_of_version_1_opens() {
         .unwrap();
     assert_eq!(key.reply.unwrap().status, Some(200));
     assert_eq!(journal.usage("f").await.unwrap()[0].invocations, 3);
-    let UnitResult::Committed { added } = journal
-        .commit(vec![accepting("new")])
-        .await
-        .unwrap()
-        .remove(0)
-    else {
-        panic!("refused")
+
+    // What was pending may run, and whoever comes now in its lane waits for it.
+    let pending = journal.pending("t", None, 9).await.unwrap();
+    assert_eq!(pending.iter().map(|one| one.seq).collect::<Vec<_>>(), [7]);
+    let next = NewDelivery {
+        lane: Some("lane".into()),
+        ..conformance::new("t", "new")
     };
-    assert_eq!(added[0].seq, 10, "the counter goes on");
+    let results = journal.commit(vec![
+        conformance::accepted("new", vec![next]),
+        conformance::done(7),
+    ]);
+    let results = results.await.unwrap();
+    let UnitResult::Committed { added, .. } = &results[0] else {
+        panic!("{results:?}")
+    };
+    assert_eq!(
+        (added[0].seq, added[0].blocked),
+        (10, true),
+        "the counter goes on"
+    );
+    let UnitResult::Committed { released, .. } = &results[1] else {
+        panic!("{results:?}")
+    };
+    assert_eq!(*released, journal.pending("t", None, 9).await.unwrap());
+    assert_eq!(released[0].seq, 10);
 }
 
 #[tokio::test]
@@ -332,7 +355,7 @@ async fn files_stay_small() {
         let mut unit = accepting(&n.to_string());
         unit.accept[0].event.data = body.clone();
         let results = journal.commit(vec![unit]).await.unwrap();
-        let UnitResult::Committed { added } = &results[0] else {
+        let UnitResult::Committed { added, .. } = &results[0] else {
             panic!("{results:?}")
         };
         seqs.push(added[0].seq);

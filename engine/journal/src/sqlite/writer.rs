@@ -72,14 +72,15 @@ pub struct Writer<'c> {
     freelist: u64,
 }
 
-/// Runs until every sender of the queue is gone, and makes durable all that they sent.
+/// Runs until every sender of the queue is gone, and makes durable all that they sent. Tells `opened`
+/// how many milliseconds engines ran on the journal before.
 pub fn run(
     mut conn: Connection,
     path: String,
     clock: RunningClock,
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Job>,
-    opened: impl FnOnce(rusqlite::Result<()>),
+    opened: impl FnOnce(rusqlite::Result<i64>),
 ) {
     let log = Arc::new(AtomicU64::new(0));
     let hooked = log.clone();
@@ -93,7 +94,7 @@ pub fn run(
     }
     match Writer::new(&conn, path, clock, shared, log) {
         Ok(mut writer) => {
-            opened(Ok(()));
+            opened(Ok(writer.applier.ran_before));
             writer.serve(queue);
             writer.close();
         }
@@ -186,7 +187,7 @@ impl<'c> Writer<'c> {
     }
 
     fn attempt(&mut self, group: &[Job]) -> rusqlite::Result<Vec<Results>> {
-        let ran = self.ran();
+        let ran = ran(&self.clock);
         let units: Vec<&Unit> = group.iter().flat_map(|job| &job.units).collect();
         let mut results = Vec::with_capacity(group.len());
         for job in group {
@@ -231,10 +232,6 @@ impl<'c> Writer<'c> {
             tracing::error!(error = %broken, "the journal takes nothing more");
             _ = self.shared.broken.set(broken);
         }
-    }
-
-    fn ran(&self) -> i64 {
-        i64::try_from((self.clock)().as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Counts the bytes in use.
@@ -304,7 +301,7 @@ impl<'c> Writer<'c> {
             }
             return;
         }
-        let ran = self.ran();
+        let ran = ran(&self.clock);
         let saved = self
             .applier
             .finish(&[], ran)
@@ -340,6 +337,11 @@ fn number(pragma: &mut Statement<'_>) -> rusqlite::Result<u64> {
     pragma
         .query_row([], |row| row.get::<_, i64>(0))
         .map(|number| number as u64)
+}
+
+/// Milliseconds since the start of this engine.
+pub fn ran(clock: &RunningClock) -> i64 {
+    i64::try_from(clock().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A clock that starts now.

@@ -9,6 +9,8 @@
 //! | `follow` | takes the order from the JSON in the object that triggered the event | |
 //! | `again` | writes an object of the next number: `1` after an object that is no number | `bucket` |
 //! | `tally` | adds one to `key` and to the event's subject in the store, and writes an object of that subject | `store`, `key`, `bucket` |
+//! | `count` | adds one to `key`, to `<key>:<event id>` and to `<key>@<subject>` in the store, and emits an event of `type`, if that is not empty, with the event's id as subject | `store`, `key`, `type` |
+//! | `append` | fails by `chance`, in one of several ways; else appends `count` to the list at `key` in the store | `store`, `key`, `count`, `chance` |
 //! | `ok` | answers nothing | |
 //! | `echo` | answers the data as they are | |
 //! | `event` | answers what it sees of the event and its delivery | |
@@ -30,6 +32,7 @@
 //! | `kv-get`, `kv-set`, `kv-delete`, `kv-exists`, `kv-keys` | that operation | `store`, `key`, `text` |
 //! | `kv-many` | sets `count` keys `<key><n>` in one call, reads them in one, deletes the first | `store`, `key`, `count` |
 //! | `emit` | emits events of type `type` with subjects 0, 1, ...; answers their ids | `count`, `type`, `text` |
+//! | `emit-status` | emits one event and answers with a status | `type`, `status` |
 //! | `emit-then-reject`, `set-then-trap` | an effect, then a failure that must undo it | |
 //! | `read`, `read-range`, `head`, `stream`, `list` | that operation; `stream` answers size and sum of bytes | `bucket`, `key`, `from`, `bytes` |
 //! | `read-event-object` | answers the object that triggered the event | |
@@ -53,6 +56,8 @@ struct Order {
     r#do: String,
     bucket: String,
     bytes: usize,
+    /// In percent.
+    chance: u64,
     count: usize,
     from: u64,
     key: String,
@@ -69,6 +74,7 @@ impl Default for Order {
             r#do: String::new(),
             bucket: "probe".into(),
             bytes: 1 << 20,
+            chance: 0,
             count: 1,
             from: 0,
             key: "key".into(),
@@ -171,6 +177,10 @@ fn probe(event: Event) -> Result<Option<Reply>, Failure> {
             }
             Reply::json(&ids)?
         }
+        "emit-status" => {
+            emit::event(order.r#type).send()?;
+            Reply::of(order.text).status(order.status)
+        }
         "config" if order.key == "key" => Reply::json(&config::get_all()?)?,
         "config" => Reply::json(&config::get(&order.key)?)?,
         "log" => {
@@ -192,6 +202,32 @@ fn probe(event: Event) -> Result<Option<Reply>, Failure> {
             add_one(&store, &order.key)?;
             add_one(&store, subject)?;
             bucket::open(&*order.bucket).write(subject, b"done")?;
+            return Ok(None);
+        }
+        "count" => {
+            let store = kv::open(&order.store)?;
+            let (key, subject) = (&order.key, event.subject().unwrap_or("none"));
+            add_one(&store, key)?;
+            add_one(&store, &format!("{key}:{}", event.id()))?;
+            add_one(&store, &format!("{key}@{subject}"))?;
+            if !order.r#type.is_empty() {
+                emit::event(order.r#type).subject(event.id()).send()?;
+            }
+            return Ok(None);
+        }
+        "append" => {
+            let dice = random::u64();
+            if dice % 100 < order.chance {
+                match dice / 100 % 4 {
+                    0 => panic!("by chance"),
+                    1 => return Err(Failure::retry_after(Duration::from_millis(30), "by chance")),
+                    _ => return Err(Failure::retry("by chance")),
+                }
+            }
+            let store = kv::open(&order.store)?;
+            let mut list = store.get(&order.key)?.unwrap_or_default();
+            list.extend(format!("{} ", order.count).into_bytes());
+            store.set(&order.key, list)?;
             return Ok(None);
         }
         "again" => {

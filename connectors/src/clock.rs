@@ -6,6 +6,6 @@ use chrono::{DateTime, Utc};
 use tidemill_core::time::Timestamp;
 
 /// Now.
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     DateTime::<Utc>::from(SystemTime::now()).into()
 }

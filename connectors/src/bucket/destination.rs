@@ -1,5 +1,6 @@
-//! What becomes of an object that was handled: it is deleted or moved, if it is still the version
-//! that was handled. An object that changed since has an event of its own and is left alone.
+//! What is done in buckets after a commit: an object that was handled is deleted or moved, if it is
+//! still the version that was handled, and replies and dead letters become objects. An object that
+//! changed since has an event of its own and is left alone.
 //!
 //! The check and the deletion are two steps: a file that is replaced between them, within
 //! microseconds, is lost with the version it replaced. Stores with conditional deletes do not have
@@ -19,20 +20,20 @@ use super::{error::Error, store::Bucket};
 /// will cause.
 pub type BeforeWrite = Arc<dyn Fn(&str, &str, u32) + Send + Sync>;
 
-/// The destination of [`OutboxAction::DeleteObject`] and [`OutboxAction::MoveObject`].
-pub struct AfterHandling {
+/// The destination of all actions that end in a bucket.
+pub struct BucketDestination {
     buckets: BTreeMap<String, Bucket>,
     before_write: BeforeWrite,
 }
 
-impl AfterHandling {
+impl BucketDestination {
     /// Acts on these buckets, by their names in the plan.
     pub fn new(
         buckets: impl IntoIterator<Item = Bucket>,
         before_write: BeforeWrite,
-    ) -> AfterHandling {
+    ) -> BucketDestination {
         let named = |bucket: Bucket| (bucket.name().to_owned(), bucket);
-        AfterHandling {
+        BucketDestination {
             buckets: buckets.into_iter().map(named).collect(),
             before_write,
         }
@@ -81,6 +82,15 @@ impl AfterHandling {
                     Err(error) => Err(publish_error(error)),
                 }
             }
+            OutboxAction::PutObject { bucket, key } => {
+                let to = self.bucket(bucket)?;
+                (self.before_write)(bucket, key, event.hops);
+                let written = to.put(key, event.data.clone()).await;
+                written.map(drop).map_err(publish_error)
+            }
+            OutboxAction::Post { trigger, .. } => Err(PublishError::Rejected(format!(
+                "what trigger `{trigger}` posts does not go to a bucket"
+            ))),
         }
     }
 
@@ -116,7 +126,7 @@ fn publish_error(error: Error) -> PublishError {
     }
 }
 
-impl Destination for AfterHandling {
+impl Destination for BucketDestination {
     fn publish<'a>(
         &'a self,
         action: &'a OutboxAction,

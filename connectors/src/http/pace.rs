@@ -1,0 +1,159 @@
+//! A connection whose client must not be slow: a head that does not come to its end, and an answer
+//! that is not read, end it. How long it may be silent between requests, and how slow bodies may
+//! be, is decided elsewhere.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+use super::tuning::Tuning;
+
+/// What a connection is about.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Phase(Arc<AtomicU8>);
+
+/// A head has begun, or the connection is new: who connects has something to say.
+const HEAD: u8 = 0;
+/// Nothing since the last request.
+const IDLE: u8 = 1;
+/// A request is under way.
+const BUSY: u8 = 2;
+
+/// A request is under way until this is dropped.
+#[derive(Debug)]
+pub(super) struct Busy(Phase);
+
+impl Phase {
+    pub(super) fn busy(&self) -> Busy {
+        self.0.store(BUSY, Relaxed);
+        Busy(self.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.0.store(IDLE, Relaxed);
+    }
+}
+
+pub(super) struct Paced {
+    stream: TcpStream,
+    phase: Phase,
+    head: Limit,
+    write: Limit,
+}
+
+/// A time that runs while something is pending.
+struct Limit {
+    time: Duration,
+    running: Option<Pin<Box<Sleep>>>,
+}
+
+impl Paced {
+    pub(super) fn new(stream: TcpStream, phase: Phase, tuning: &Tuning) -> Paced {
+        Paced {
+            stream,
+            phase,
+            head: Limit::new(tuning.head),
+            write: Limit::new(tuning.unread),
+        }
+    }
+
+    fn write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let written = write(Pin::new(&mut self.stream), cx);
+        if written.is_pending() {
+            return self.write.check(cx);
+        }
+        self.write.running = None;
+        written
+    }
+}
+
+impl Limit {
+    fn new(time: Duration) -> Limit {
+        Limit {
+            time,
+            running: None,
+        }
+    }
+
+    /// Pending, until its time is up.
+    fn check<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let time = self.time;
+        let running = self.running.get_or_insert_with(|| Box::pin(sleep(time)));
+        match running.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+impl AsyncRead for Paced {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        let phase = self.phase.0.load(Relaxed);
+        if phase == HEAD && read.is_pending() {
+            return self.head.check(cx);
+        }
+        if phase != HEAD {
+            self.head.running = None;
+        }
+        if phase == IDLE && into.filled().len() > before {
+            self.phase.0.store(HEAD, Relaxed);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Paced {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, |stream, cx| stream.poll_write(cx, from))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write(cx, |stream, cx| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, |stream, cx| stream.poll_write_vectored(cx, from))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,165 @@
+//! How queues share what they pass: evenly, without starving each other, each at its own rate.
+
+use std::time::Duration;
+
+use super::*;
+
+fn through(gate: GateIndex) -> QueueSettings {
+    QueueSettings {
+        gate,
+        rate: None,
+        held: false,
+    }
+}
+
+fn held(rate: Option<Rate>) -> QueueSettings {
+    QueueSettings {
+        gate: 0,
+        rate,
+        held: true,
+    }
+}
+
+fn rate(count: u32, ms: u64) -> Option<Rate> {
+    let per = Duration::from_millis(ms);
+    Some(Rate { count, per })
+}
+
+fn due(seq: Seq, due: i64) -> Waiting {
+    Waiting {
+        seq,
+        due: Timestamp(due),
+        size: 0,
+    }
+}
+
+/// Queues that always have work, each with events of one size, over one gate.
+fn starts_by_queue(sizes: &[usize], cap: usize, starts: usize) -> Vec<u64> {
+    let mut dispatch = Dispatch::new(&vec![through(0); sizes.len()], &[cap], usize::MAX);
+    let mut counts = vec![0; sizes.len()];
+    let mut seq = 0;
+    let mut running = VecDeque::new();
+    while counts.iter().sum::<u64>() < starts as u64 {
+        match dispatch.next(Timestamp(0)) {
+            Step::Load { queue, .. } => {
+                let page = (0..2).map(|n| Waiting {
+                    seq: seq + n,
+                    due: Timestamp(0),
+                    size: sizes[queue],
+                });
+                dispatch.loaded(queue, page.collect());
+                seq += 2;
+            }
+            Step::Start {
+                queue,
+                seq: started,
+            } => {
+                counts[queue] += 1;
+                running.push_back((queue, started));
+                dispatch.arrived(
+                    queue,
+                    Waiting {
+                        seq,
+                        due: Timestamp(0),
+                        size: sizes[queue],
+                    },
+                );
+                seq += 1;
+            }
+            Step::Wait(_) => {
+                let (queue, seq) = running.pop_front().expect("something runs");
+                dispatch.ended(queue, seq);
+            }
+        }
+    }
+    counts
+}
+
+#[test]
+fn busy_queues_share_a_gate_evenly() {
+    for cap in [1, 3, 64] {
+        let counts = starts_by_queue(&[100, 100, 100], cap, 3000);
+        assert!(
+            counts.iter().all(|&n| (900..=1100).contains(&n)),
+            "cap {cap}: {counts:?}"
+        );
+    }
+}
+
+#[test]
+fn large_events_count_for_more_but_never_starve() {
+    for cap in [1, 3, 64] {
+        let counts = starts_by_queue(&[100, 6 << 20], cap, 3000);
+        assert!(counts[0] > counts[1], "cap {cap}: {counts:?}");
+        assert!(counts[1] >= 3, "cap {cap}: {counts:?}");
+    }
+}
+
+/// All that starts at this time, each ending at once.
+fn started(dispatch: &mut Dispatch, now: i64) -> Vec<(QueueIndex, Seq)> {
+    let mut started = Vec::new();
+    while let Step::Start { queue, seq } = dispatch.next(Timestamp(now)) {
+        dispatch.ended(queue, seq);
+        started.push((queue, seq));
+    }
+    started
+}
+
+#[test]
+fn a_queue_at_its_rate_holds_nobody_up() {
+    let mut dispatch = Dispatch::new(&[held(rate(2, 1000)), held(None)], &[1], 1);
+    for seq in 0..5 {
+        dispatch.arrived(0, due(seq, 0));
+        dispatch.arrived(1, due(10 + seq, 0));
+    }
+    let mut first = started(&mut dispatch, 0);
+    first.sort_unstable();
+    let all_of_the_other = (10..15).map(|seq| (1, seq));
+    let expected: Vec<_> = [(0, 0), (0, 1)]
+        .into_iter()
+        .chain(all_of_the_other)
+        .collect();
+    assert_eq!(first, expected);
+    assert_eq!(
+        dispatch.next(Timestamp(0)),
+        Step::Wait(Some(Timestamp(1000)))
+    );
+    // News does not wake it before.
+    dispatch.arrived(0, due(5, 0));
+    assert_eq!(
+        dispatch.next(Timestamp(999)),
+        Step::Wait(Some(Timestamp(1000)))
+    );
+    assert_eq!(started(&mut dispatch, 1000), [(0, 2), (0, 3)]);
+    assert_eq!(started(&mut dispatch, 2000), [(0, 4), (0, 5)]);
+    assert_eq!(dispatch.next(Timestamp(2000)), Step::Wait(None));
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_a_queue_up_for_one_span() {
+    let mut dispatch = Dispatch::new(&[held(rate(1, 1000))], &[1], 1);
+    let hour = 3_600_000;
+    dispatch.arrived(0, due(1, 0));
+    dispatch.arrived(0, due(2, 0));
+    assert_eq!(started(&mut dispatch, hour), [(0, 1)]);
+    assert_eq!(
+        dispatch.next(Timestamp(hour)),
+        Step::Wait(Some(Timestamp(hour + 1000)))
+    );
+    assert_eq!(
+        dispatch.next(Timestamp(5)),
+        Step::Wait(Some(Timestamp(1005)))
+    );
+    assert_eq!(started(&mut dispatch, 1005), [(0, 2)]);
+}
+
+#[test]
+fn a_held_queue_keeps_all_in_order_and_reads_no_page() {
+    let mut dispatch = Dispatch::with_window(&[held(None)], &[1], 1, 2);
+    for seq in 0..100 {
+        dispatch.arrived(0, due(seq, 100 - seq));
+    }
+    let expected: Vec<_> = (0..100).rev().map(|seq| (0, seq)).collect();
+    assert_eq!(started(&mut dispatch, 100), expected);
+    assert_eq!(dispatch.next(Timestamp(100)), Step::Wait(None));
+}

@@ -1,0 +1,139 @@
+//! A trigger at run time: which events it is about, and what it makes of them.
+
+use std::{sync::Arc, time::Duration};
+
+use tidemill_config::plan::{After, Idempotency};
+use tidemill_core::{
+    event::METHOD,
+    filter::{Filter, ObjectFilter},
+    rate::Rate,
+    retry::RetryPolicy,
+    selector::{Parsed, Selector},
+};
+
+use crate::functions::Deployed;
+
+/// What a trigger needs at run time.
+pub struct Trigger {
+    /// Its name.
+    pub name: String,
+    /// The source it listens to; events are routed by it.
+    pub source: String,
+    /// Which of the source's events.
+    pub listens: Listens,
+    /// And of these, which.
+    pub filter: Option<Filter>,
+    /// What becomes of an event of the source that no trigger matches.
+    pub unmatched: tidemill_config::plan::Unmatched,
+    /// Events that mean the same run once.
+    pub idempotency: Option<Idempotency>,
+    /// Which deliveries run one after another.
+    pub order: Order,
+    /// How often attempts start at most.
+    pub rate: Option<Rate>,
+    /// The function it runs.
+    pub function: Arc<Deployed>,
+    /// What follows a failure.
+    pub retry: RetryPolicy,
+    /// Where replies go.
+    pub on_success: Option<Target>,
+    /// Where dead letters go, besides the journal.
+    pub dead_letter: Option<Target>,
+}
+
+/// Which of its source's events a trigger is about.
+pub enum Listens {
+    /// Objects.
+    Objects {
+        /// Which.
+        filter: ObjectFilter,
+        /// What becomes of an object when all its deliveries are ok.
+        after: After,
+    },
+    /// Requests with one of these methods.
+    Requests(Vec<String>),
+    /// All.
+    All,
+}
+
+/// Which deliveries of a trigger run one after another.
+pub enum Order {
+    /// None.
+    None,
+    /// Those that are equal here.
+    By(Selector),
+    /// All.
+    All,
+}
+
+/// Where replies or dead letters go.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Into an object.
+    Object {
+        /// The bucket.
+        bucket: String,
+        /// Its key, with placeholders.
+        key: String,
+    },
+    /// To an HTTP server that the plan names.
+    Http,
+    /// Back into the engine, as an event of this type.
+    Event {
+        /// The type.
+        kind: String,
+    },
+}
+
+impl Trigger {
+    /// Whether the event of its source is for this trigger.
+    pub(super) fn matches(&self, parsed: &Parsed<'_>) -> bool {
+        let listens = match &self.listens {
+            Listens::Objects { filter, .. } => filter.matches(parsed.event),
+            Listens::Requests(methods) => {
+                // A CloudEvent keeps its own attributes, and its method all the same.
+                let method = parsed.event.header(METHOD).unwrap_or_default();
+                methods.iter().any(|known| known == method)
+            }
+            Listens::All => true,
+        };
+        listens && self.filter.as_ref().is_none_or(|f| f.matches(parsed))
+    }
+
+    /// The lane of the event, if it has one.
+    pub(super) fn lane(&self, parsed: &Parsed<'_>) -> Option<String> {
+        match &self.order {
+            Order::None => None,
+            Order::By(selector) => selector.scalar(parsed),
+            Order::All => Some(String::new()),
+        }
+    }
+
+    /// The idempotency key that the user chose, if the event has it.
+    pub(super) fn key(&self, parsed: &Parsed<'_>) -> Option<String> {
+        self.idempotency.as_ref()?.key.scalar(parsed)
+    }
+
+    /// How long a completed key is remembered.
+    pub(super) fn window(&self) -> Option<Duration> {
+        self.idempotency.as_ref().map(|one| one.window)
+    }
+
+    /// What becomes of an object when all its deliveries are ok.
+    pub(super) fn after(&self) -> &After {
+        match &self.listens {
+            Listens::Objects { after, .. } => after,
+            _ => &After::Keep,
+        }
+    }
+
+    /// Whether the event is of a bucket, and tells of an object there.
+    pub(super) fn is_about_objects(&self) -> bool {
+        matches!(self.listens, Listens::Objects { .. })
+    }
+}
+
+/// The source that triggers on emitted events of a type listen to.
+pub fn emitted_source(kind: &str) -> String {
+    format!("event:{kind}")
+}

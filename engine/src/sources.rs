@@ -1,0 +1,91 @@
+//! What brings events, and how it is: the connectors under one roof.
+
+use std::{sync::Arc, time::Duration};
+
+use tidemill_connectors::{
+    bucket::{BucketConnector, State},
+    http,
+};
+use tidemill_core::{BoxFuture, ledger};
+use tokio_util::sync::CancellationToken;
+
+use crate::{dispatcher::intake::EngineIntake, metrics::Metrics};
+
+/// A connector, ready to run.
+pub struct Source {
+    /// How it is.
+    pub health: SourceHealth,
+    run: Run,
+}
+
+type Run = Box<dyn FnOnce(Arc<EngineIntake>, CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+/// How a source is, for `/readyz` and `/metrics`.
+#[derive(Clone)]
+pub struct SourceHealth {
+    /// Its name: the source attribute of its events, or the kind of connector.
+    pub source: String,
+    look: Arc<dyn Fn() -> (bool, String) + Send + Sync>,
+    measure: Arc<dyn Fn(&Metrics) + Send + Sync>,
+}
+
+impl SourceHealth {
+    /// Whether it brings all that there is, and in words.
+    pub fn look(&self) -> (bool, String) {
+        (self.look)()
+    }
+
+    /// Brings what it counts itself into the metrics.
+    pub fn measure(&self, metrics: &Metrics) {
+        (self.measure)(metrics);
+    }
+}
+
+impl Source {
+    /// Runs until it is told to stop.
+    pub fn run(self, intake: Arc<EngineIntake>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        (self.run)(intake, stop)
+    }
+
+    /// A bucket.
+    pub fn bucket(connector: BucketConnector) -> Source {
+        let health = connector.health();
+        let look = move || {
+            let status = health.status();
+            let text = match status.state {
+                State::Stopped => "stopped".into(),
+                State::FirstScan => "looking through what is there".into(),
+                State::Watching => "watching".into(),
+                State::RescansOnly(why) => format!("found by scans only: {why}"),
+                State::FolderMissing => return (false, "its folder is missing".into()),
+            };
+            (status.ready, text)
+        };
+        Source {
+            health: SourceHealth {
+                source: ledger::source(connector.bucket().name()),
+                look: Arc::new(look),
+                measure: Arc::new(|_| {}),
+            },
+            run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
+        }
+    }
+
+    /// All HTTP triggers; `drain` is how long requests may go on after a stop.
+    pub fn http(bound: http::Bound, health: http::Health, drain: Duration) -> Source {
+        let address = bound.local_addr();
+        let measured = health.clone();
+        let look = move || match health.status().listening {
+            true => (true, format!("listening on {address}")),
+            false => (false, "not listening".into()),
+        };
+        Source {
+            health: SourceHealth {
+                source: "http".into(),
+                look: Arc::new(look),
+                measure: Arc::new(move |metrics| metrics.http(&measured.status())),
+            },
+            run: Box::new(move |intake, stop| Box::pin(bound.run(intake, stop, drain))),
+        }
+    }
+}
