@@ -101,7 +101,9 @@ fn every_failure_has_a_name_and_harms_nobody_else() {
         .iter()
         .map(|(key, why)| format!("{key}: {why}"))
         .collect();
-    insta::assert_snapshot!(told.join("\n"));
+    // Where in the probe it panicked is nobody's business.
+    let place = regex_lite::Regex::new(r"lib\.rs:\d+:\d+").expect("it is one");
+    insta::assert_snapshot!(place.replace_all(&told.join("\n"), "lib.rs:LINE"));
     for n in 0..failures.len() {
         let written =
             fs::read_to_string(site.path(&format!("buckets/out/{n}"))).expect("it is there");

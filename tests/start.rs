@@ -61,9 +61,10 @@ fn no_file() {
 fn a_source_that_is_not_built_yet() {
     let config = CONFIG.replace(
         "bucket = { name = \"in\" }",
-        "schedule = { every = \"5m\" }",
+        "amqp = { connection = \"orders\", queue = \"orders\" }",
     );
-    let site = Site::new(&config);
+    let connection = "[connections.orders]\namqp = \"amqp://127.0.0.1:5672/%2f\"\n";
+    let site = Site::new(&(config + connection));
     assert_refused!(site);
     let checked = site.succeeds(&["check"]);
     assert!(checked.contains("not built yet"), "{checked}");

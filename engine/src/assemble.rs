@@ -41,7 +41,7 @@ const PAYLOAD: u64 = 6 << 20;
 pub enum Selection {
     /// All, with their triggers and sources: to run the engine.
     All,
-    /// One, without triggers: to invoke it.
+    /// One, to invoke it, and those that its events trigger; no sources.
     Only(String),
 }
 
@@ -98,7 +98,7 @@ pub async fn assemble(
 ) -> Result<Assembled, StartErrors> {
     let wanted: Vec<Arc<FunctionPlan>> = match &selection {
         Selection::All => plan.functions.values().cloned().collect(),
-        Selection::Only(name) => plan.functions.get(name).cloned().into_iter().collect(),
+        Selection::Only(name) => with_listeners(plan, name),
     };
     let mut errors = Vec::new();
     let Opened {
@@ -159,6 +159,23 @@ pub async fn assemble(
         metrics,
         sources,
     })
+}
+
+/// The function, and those whose triggers listen to what it may emit, so that its events have
+/// deliveries that wait for the next run of the engine.
+fn with_listeners(plan: &Plan, name: &str) -> Vec<Arc<FunctionPlan>> {
+    let Some(function) = plan.functions.get(name) else {
+        return Vec::new();
+    };
+    let listens = |trigger: &&Arc<TriggerPlan>| match &trigger.source {
+        SourcePlan::Event(source) => function.allow.emit.contains(&source.kind),
+        _ => false,
+    };
+    let mut wanted: BTreeSet<&str> = BTreeSet::from([name]);
+    let listeners = plan.triggers.values().filter(listens);
+    wanted.extend(listeners.map(|trigger| trigger.function.as_str()));
+    let found = wanted.into_iter().filter_map(|name| plan.functions.get(name));
+    found.cloned().collect()
 }
 
 /// The triggers whose functions are deployed.

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::anyhow;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidemill_config::plan::Plan;
 use tidemill_journal::DataLock;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +25,7 @@ pub(super) fn run(file: &Path, log: LogFormat) -> Result<(), Failure> {
     let plan = load(file)?;
     refuse_not_built(&plan)?;
     logging::start(log);
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -45,6 +47,19 @@ pub(super) fn refuse_not_built(plan: &Plan) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::Shown)
+    }
+}
+
+/// Lets this process open as many files as the system allows: each client of an HTTP trigger takes
+/// one, and many systems begin with a thousand.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit on open files: fewer clients at a time");
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidemill_config::plan::Allow;
 use tidemill_core::{
     BoxFuture,
-    event::{Event, Field},
+    event::{Event, Field, OWN},
     host::{ByteRange, HostCalls, HostError, LogLevel, NewEvent},
     identity::DeliveryId,
     ledger::Object,
@@ -290,7 +290,11 @@ impl HostCalls for AttemptHost {
             datacontenttype: event.datacontenttype,
             traceparent: self.traceparent.clone(),
             hops: self.hops + 1,
-            headers: event.headers,
+            headers: event
+                .headers
+                .into_iter()
+                .filter(|(name, _)| !name.starts_with(OWN))
+                .collect(),
             data: event.data,
         });
         Ok(id)

@@ -1,8 +1,9 @@
 //! Which delivery runs next: by due time within a queue, by deficit round robin between queues, and
-//! never past the cap of a gate.
+//! never past the cap of a gate or the rate of a queue.
 //!
 //! A queue holds the deliveries of one trigger (its outbox is a queue of its own); a gate is what
 //! several queues share a cap on, such as a function. Only a [`Window`] of each queue is in memory.
+//! Lanes and keys are the journal's matter: what they block is not told here ([`crate::turn`]).
 //! This module decides; it neither runs a delivery nor reads the journal. Whoever drives it calls
 //! [`Dispatch::next`] until it says to wait, and tells it what arrived, was loaded and ended.
 
@@ -91,7 +92,7 @@ pub enum Step {
 enum Place {
     /// Nothing waits.
     Idle,
-    /// The first delivery is due then.
+    /// The first delivery is due then, or the rate allows one then.
     Timer(Timestamp),
     /// In the ring, with something due.
     Ring,
@@ -129,6 +130,8 @@ pub struct Dispatch {
     /// What all gates together may run.
     cap: usize,
     running: usize,
+    /// The time of the last step.
+    seen: Timestamp,
 }
 
 impl Dispatch {
@@ -168,6 +171,7 @@ impl Dispatch {
             hungry: (0..queues.len()).filter(|&n| !queues[n].held).collect(),
             cap,
             running: 0,
+            seen: Timestamp(i64::MIN),
         }
     }
 
@@ -224,6 +228,10 @@ impl Dispatch {
                 limit,
             };
         }
+        if now < self.seen {
+            self.look_at_rates_again();
+        }
+        self.seen = now;
         while let Some(&(due, queue)) = self.timers.first()
             && due <= now
         {
@@ -308,6 +316,19 @@ impl Dispatch {
                 Place::Timer(due)
             }
         };
+    }
+
+    /// The clock was set back: what rests until its rate allows more would rest longer than it must.
+    fn look_at_rates_again(&mut self) {
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            if let Place::Timer(at) = queue.place
+                && queue.meter.is_some()
+            {
+                self.timers.remove(&(at, index));
+                queue.place = Place::Ring;
+                self.ring.push_back(index);
+            }
+        }
     }
 
     fn look_for_hunger(&mut self, index: QueueIndex) {

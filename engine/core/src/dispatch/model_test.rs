@@ -41,6 +41,11 @@ enum Act {
         size: usize,
         turn: Turn,
     },
+    /// Twice as many as a window holds, so that most stay in the journal.
+    Flood {
+        queue: usize,
+        delay: i64,
+    },
     /// A running one is done, or dead, or runs again.
     End {
         which: usize,
@@ -61,9 +66,10 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     let name = || proptest::option::weighted(0.5, "[abc]");
     let turn = (name(), name()).prop_map(|(lane, key)| Turn { lane, key });
-    let delay = prop_oneof![3 => Just(0), 1 => 0..50i64];
+    let delay = || prop_oneof![3 => Just(0), 1 => 0..50i64];
     prop_oneof![
-        40 => (0..QUEUES.len(), delay, 0..400_000usize, turn)
+        4 => (0..QUEUES.len(), delay()).prop_map(|(queue, delay)| Act::Flood { queue, delay }),
+        40 => (0..QUEUES.len(), delay(), 0..400_000usize, turn)
             .prop_map(|(queue, delay, size, turn)| Act::Arrive { queue, delay, size, turn }),
         40 => (any::<usize>(), proptest::option::weighted(0.3, 0..40i64))
             .prop_map(|(which, retry)| Act::End { which, retry }),
@@ -158,6 +164,9 @@ impl Model {
                 size,
                 turn,
             } => self.arrive(queue, delay, size, turn),
+            Act::Flood { queue, delay } => {
+                (0..2 * WINDOW).for_each(|_| self.arrive(queue, delay, 0, Turn::default()));
+            }
             Act::End { which, retry } if !self.running.is_empty() => {
                 let (queue, seq) = self.running.swap_remove(which % self.running.len());
                 self.end(queue, seq, retry.filter(|_| !QUEUES[queue].held));

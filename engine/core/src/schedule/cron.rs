@@ -14,7 +14,8 @@ use crate::time::Timestamp;
 pub struct Cron {
     expression: String,
     zone: Tz,
-    pattern: croner::Cron,
+    /// In a box, for it is large.
+    pattern: Box<croner::Cron>,
     /// Whether it names seconds, minutes and hours, and so runs once at each of them.
     fixed: bool,
 }
@@ -72,7 +73,7 @@ impl Cron {
             fixed: !fields.clone().take(of_day).any(|field| field.contains('*')),
             expression,
             zone,
-            pattern,
+            pattern: Box::new(pattern),
         };
         // The calendar repeats itself after 400 years; any beginning will do.
         if cron.next_after(Timestamp(0)).is_none() {
@@ -99,9 +100,10 @@ impl Cron {
         self.zone.name()
     }
 
-    /// This instant as the clocks of the time zone show it; absent, if it is too far from now.
+    /// This instant as the clocks of the time zone show it, to the second; absent, if it is too far
+    /// from now. (The library finds ticks up to a second late if it is given fractions.)
     pub fn local(&self, at: Timestamp) -> Option<DateTime<Tz>> {
-        let utc: DateTime<Utc> = DateTime::from_timestamp_millis(at.0)?;
+        let utc: DateTime<Utc> = DateTime::from_timestamp(at.0.div_euclid(1000), 0)?;
         Some(utc.with_timezone(&self.zone))
     }
 

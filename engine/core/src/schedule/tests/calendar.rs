@@ -243,8 +243,12 @@ proptest! {
     #[test]
     fn ticks_are_found_in_both_directions(
         cron in any_cron(),
-        // 2026 and 2027.
-        from in 1_767_225_600_000_i64..1_830_297_600_000,
+        // 2026 and 2027, half of them near a change of the clock.
+        from in prop_oneof![
+            1_767_225_600_000_i64..1_830_297_600_000,
+            (prop::sample::select(PLANS), 0..48 * 3_600_000_i64)
+                .prop_map(|(plan, later)| plan.from().0 + later),
+        ],
     ) {
         let from = Timestamp(from);
         let next = cron.next_after(from).unwrap();

@@ -37,6 +37,7 @@ fn cursor(schedule: &Schedule, at: Timestamp) -> Cursor {
 }
 
 /// Over 48 hours from a beginning, the ticks of an expression in a zone.
+#[derive(Clone, Debug)]
 struct Plan {
     zone: &'static str,
     expression: &'static str,
