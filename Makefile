@@ -16,7 +16,8 @@ help:
 
 run: functions
 	cargo build --release --locked --package tidemill
-	mkdir -p buckets/uploads buckets/thumbnails
+	mkdir -p buckets/uploads buckets/thumbnails buckets/announcements buckets/tables buckets/reports
+	cp -n tests/data/tables/seattle-weather.csv buckets/tables/
 	target/release/tidemill run config/examples/quickstart.toml
 
 test: functions
@@ -27,6 +28,7 @@ test: functions
 	cargo clippy --locked --manifest-path functions/Cargo.toml --workspace --all-targets -- --deny warnings
 	cargo test --locked --workspace
 	cargo test --locked --manifest-path functions/Cargo.toml --workspace
+	node --test functions/sdk-js
 
 # Twenty kills in `make test`, two hundred here.
 soak: functions

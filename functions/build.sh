@@ -5,11 +5,13 @@
 #   1. the target wasm32-wasip2 of rustup, whose output is a component;
 #   2. Debian's rustc-web and rust-web-src: the standard library is built along, for wasm32-unknown-unknown, and
 #      componentize makes the component.
-# What is missing is installed by apt after saying so; NO_INSTALL=1 only says it.
+# Guests in JavaScript are made by componentize-qjs, from npm. What is missing is installed by apt, npm or rustup after
+# saying so; NO_INSTALL=1 only says it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-guests=(thumbnail probe)
+guests=(thumbnail announce weather-report probe)
+js_guests=(github-hook)
 out=build
 target=${CARGO_TARGET_DIR:-$PWD/target}
 debian_rustc=/usr/bin/rustc
@@ -67,7 +69,7 @@ build_wasip2() {
     cargo_build wasm32-wasip2
     local guest built
     for guest in "${guests[@]}"; do
-        built=$target/wasm32-wasip2/release/$guest.wasm
+        built=$target/wasm32-wasip2/release/${guest//-/_}.wasm
         [ "$out/$guest.wasm" -nt "$built" ] && continue
         cp "$built" "$out/$guest.tmp"
         publish "$out/$guest.tmp" "$guest"
@@ -91,9 +93,33 @@ build_debian() {
     RUSTC=$debian_rustc RUSTC_BOOTSTRAP=1 \
         cargo_build wasm32-unknown-unknown -Zbuild-std=std,panic_abort
     for guest in "${guests[@]}"; do
-        built=$target/wasm32-unknown-unknown/release/$guest.wasm
+        built=$target/wasm32-unknown-unknown/release/${guest//-/_}.wasm
         [ "$out/$guest.wasm" -nt "$built" ] && [ "$out/$guest.wasm" -nt "$tool" ] && continue
         "$tool" "$built" "$out/$guest.tmp"
+        publish "$out/$guest.tmp" "$guest"
+    done
+}
+
+build_js() {
+    local guest source built log tool=node_modules/.bin/componentize-qjs stamp=node_modules/.package-lock.json
+    if ! command -v npm >/dev/null; then
+        say "node and npm are missing: guests in JavaScript are made by a tool from npm"
+        install nodejs npm
+    fi
+    if [ ! -x "$tool" ] || [ package-lock.json -nt "$stamp" ]; then
+        [ -z "${NO_INSTALL:-}" ] || die "not installing, as NO_INSTALL is set. Run: npm ci --prefix functions"
+        say "installing $(sed -n 's/.*"\(componentize-qjs\)": .*/\1/p' package.json) by npm, into functions/node_modules"
+        npm ci --no-audit --no-fund --loglevel=error >&2
+        touch "$stamp"
+    fi
+    for guest in "${js_guests[@]}"; do
+        source=examples/$guest/$guest.js
+        built=$out/$guest.wasm
+        # Up to date, unless its source, the SDK, the contract or the tool is newer.
+        [ -f "$built" ] && [ -z "$(find "$source" sdk-js wit "$stamp" -newer "$built" -print -quit)" ] && continue
+        # Its output matters if it fails.
+        log=$("$tool" --sync --opt-size --minify --module-root . --wit wit --js "$source" --output "$out/$guest.tmp" 2>&1) ||
+            die "$source: $log"
         publish "$out/$guest.tmp" "$guest"
     done
 }
@@ -123,3 +149,4 @@ else
         build_debian
     fi
 fi
+build_js

@@ -101,7 +101,7 @@ fn trigger(name: &str, table: &Table) -> Arc<TriggerPlan> {
         }),
         ("schedule", Some(table)) => match schedule(table) {
             Ok(schedule) => SourcePlan::Schedule(schedule),
-            // The rules tell what is wrong with it.
+            // The walk told what is wrong with it.
             Err(_) => SourcePlan::NotBuilt {
                 key: key.to_owned(),
             },

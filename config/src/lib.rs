@@ -11,6 +11,7 @@
 
 mod build;
 mod hide;
+mod http;
 pub mod keys;
 mod mismatch;
 mod nesting;

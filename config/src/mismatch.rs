@@ -26,14 +26,12 @@ pub(crate) fn problem(
 pub(crate) fn found(kind: Kind, value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.is_empty() => "an empty string".into(),
-        DeValue::String(_) if matches!(kind, Kind::Secret | Kind::Journal) => {
-            "another string".into()
-        }
+        DeValue::String(_) if kind.is_secret() => "another string".into(),
         DeValue::String(url) if suggest::userinfo(url).next().is_some() => "another URL".into(),
         DeValue::Array(array) if array.is_empty() => "an empty list".into(),
         DeValue::Array(_) => "a list".into(),
         DeValue::Table(_) => "a table".into(),
-        _ if matches!(kind, Kind::Secret | Kind::Journal) => "something else".into(),
+        _ if kind.is_secret() => "something else".into(),
         DeValue::String(text) => format!("\"{}\"", shorten(text)),
         DeValue::Integer(n) => format!("the number {}", shorten(&n.to_string())),
         DeValue::Float(n) => format!("the number {}", shorten(&n.to_string())),
@@ -64,11 +62,20 @@ fn help(key: &Key, kind: Kind, trail: &[String], value: &DeValue<'_>) -> String 
             format!("remove the quotes: {} = {text}", key.name())
         }
         (Kind::List(..) | Kind::Patterns, DeValue::String(text), _) => {
+            let (name, text) = (last(trail), shorten(text));
+            format!("put it in brackets: {name} = [\"{text}\"]")
+        }
+        (Kind::Patterns, _, Some(scalar)) => {
+            format!("put it in brackets: {} = [{scalar}]", last(trail))
+        }
+        (Kind::Patterns, DeValue::Datetime(at), _) => {
             format!(
-                "put it in brackets: {} = [\"{}\"]",
-                key.name(),
-                shorten(text)
+                "put it in quotes and brackets: {} = [\"{at}\"]",
+                last(trail)
             )
+        }
+        (Kind::Patterns, DeValue::Table(_), _) => {
+            format!("put the pattern in brackets: {} = [{{ ... }}]", last(trail))
         }
         (Kind::Table | Kind::Named, DeValue::Array(array), _)
             if array.iter().all(|item| item.get_ref().is_table()) =>

@@ -1,10 +1,11 @@
-//! The values of the file that are no tables of keys: strings, numbers; patterns are in `patterns`.
+//! The values of the file without parts: strings, numbers, dates. The patterns of filters are in `patterns`.
 
 use toml::de::DeValue;
 
 use crate::{
+    http,
     keys::{Key, Kind, quoted_list},
-    paths, patterns,
+    paths,
     reference::Text,
     sink::{Draft, Span},
     suggest,
@@ -29,10 +30,9 @@ pub(crate) fn convert(
         (Kind::Instant, DeValue::Datetime(at)) => {
             values::instant(&at.to_string()).map(Value::Instant)
         }
-        (Kind::Patterns, DeValue::Array(array)) => patterns::list(array).map(Value::Patterns),
-        (Kind::PatternTree, DeValue::Table(table)) => patterns::tree(table).map(Value::Conditions),
-        (Kind::Table | Kind::Named | Kind::Map | Kind::Flag | Kind::Whole(..), _) => return None,
+        (Kind::Table | Kind::Named | Kind::Map | Kind::Headers, _) => return None,
         (Kind::List(..) | Kind::Patterns | Kind::PatternTree | Kind::Filters, _) => return None,
+        (Kind::Flag | Kind::Whole(..), _) => return None,
         (_, DeValue::String(text)) => string(walk, key, kind, span, text),
         _ => return None,
     })
@@ -122,12 +122,8 @@ fn reference(
         let help = "write \"sqlite\", or \"postgres://user@host/db\" for several nodes";
         return Err(Wrong::new("is not a journal", kind.expected(), help));
     }
-    let is_http = ["http://", "https://", "${"]
-        .iter()
-        .any(|s| text.starts_with(s));
-    if kind == Kind::HttpUrl && !is_http {
-        let help = "write it like \"https://api.example.com/done\"";
-        return Err(Wrong::new("is not an HTTP URL", kind.expected(), help));
+    if kind == Kind::HttpUrl {
+        http::url(text)?;
     }
     Ok(Value::Text(parsed))
 }

@@ -20,6 +20,8 @@ pub(crate) fn closest<'a>(
     let allowed = (name.chars().count() / 3).clamp(1, 4);
     candidates
         .into_iter()
+        // So much shorter or longer is too far away: no need to measure.
+        .filter(|candidate| candidate.chars().count().abs_diff(name.chars().count()) <= allowed)
         .map(|candidate| {
             (
                 strsim::damerau_levenshtein(&name, &candidate.to_lowercase()),

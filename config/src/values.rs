@@ -1,16 +1,24 @@
-//! What the strings of the file mean: durations, sizes, addresses, names and the like.
+//! What the strings of the file mean: durations, sizes, addresses, names and the like. Those of HTTP
+//! are in `http`.
 //!
 //! Everything here is a function of the string alone. Where a value stands and how its problem is
 //! shown is the business of `walk`.
 
-use std::{net::SocketAddr, ops::Range, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytesize::ByteSize;
 
-use tidemill_core::{limits::RATE_COUNT, rate::Rate, selector::Selector, time::Timestamp};
+use tidemill_core::{
+    limits::RATE_COUNT,
+    rate::Rate,
+    schedule::Cron,
+    selector::{Attribute, Selector},
+    time::Timestamp,
+};
 
 use crate::{
-    keys::{Kind, quoted_list},
+    http,
+    keys::{Kind, join},
     suggest,
 };
 
@@ -23,8 +31,6 @@ pub(crate) struct Wrong {
     pub expected: String,
     /// The next step.
     pub help: String,
-    /// The part of the value that is wrong, if it is not all of it.
-    pub at: Option<Range<usize>>,
 }
 
 impl Wrong {
@@ -37,7 +43,6 @@ impl Wrong {
             verdict: verdict.into(),
             expected: expected.into(),
             help: help.into(),
-            at: None,
         }
     }
 
@@ -187,33 +192,84 @@ pub(crate) fn string(kind: Kind, text: &str) -> Result<(), Wrong> {
             "is empty",
             "every key ends with nothing: remove the empty string",
         ),
-        Kind::Cron if !matches!(text.split_whitespace().count(), 5 | 6) => wrong(
-            "is not a cron expression",
-            "give minute, hour, day of month, month and day of week, such as \"0 2 * * *\" for two o'clock every night; a sixth field, the seconds, may come first",
-        ),
-        Kind::Origin if !origin(text) => wrong(
-            "is not an origin",
-            "write it as browsers do: \"https://app.example.com\", with the port if it has one, without a path; or \"*\"",
-        ),
+        Kind::Cron => cron(text),
+        Kind::Zone => zone(text),
         Kind::ObjectKey => object_key(text),
-        Kind::HostPort if !host_port(text) => wrong(
-            "is not a host with a port",
-            "write it like \"api.example.com:443\"",
-        ),
-        Kind::HttpPath => http_path(text),
+        Kind::HostPort => http::host_port(text),
+        Kind::HttpPath => http::path(text),
+        Kind::HeaderName => http::header_name(text),
+        Kind::Origin => http::origin(text),
         _ => Ok(()),
     }
 }
 
+/// A cron expression. The time zone has no part in what is wrong with one.
+fn cron(text: &str) -> Result<(), Wrong> {
+    match Cron::parse(text, "UTC") {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Wrong::new(
+            "is not a cron expression",
+            Kind::Cron.expected(),
+            error.to_string(),
+        )),
+    }
+}
+
+/// The name of a time zone.
+fn zone(text: &str) -> Result<(), Wrong> {
+    if Cron::zones().any(|zone| zone == text) {
+        return Ok(());
+    }
+    // Many know the city, and some how it is written in its own country.
+    let city = |zone: &&str| {
+        let (_, city) = zone.rsplit_once('/').unwrap_or_default();
+        city.eq_ignore_ascii_case(&text.trim().replace(' ', "_"))
+    };
+    let near = suggest::closest(text, Cron::zones()).or_else(|| Cron::zones().find(city));
+    let help = match near {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => "write a name such as \"Europe/Berlin\", \"America/New_York\" or \"UTC\"".into(),
+    };
+    Err(Wrong::new(
+        "is not a time zone",
+        Kind::Zone.expected(),
+        help,
+    ))
+}
+
 /// A place in an event.
 pub(crate) fn selector(kind: Kind, text: &str) -> Result<Selector, Wrong> {
-    text.parse().map_err(|_| {
-        let help = match kind {
-            Kind::Order => "write it like \"$.customer\", \"header:Customer\" or \"attr:subject\"",
-            _ => "write it like \"$.order_id\", \"header:Order-Id\" or \"attr:subject\"",
+    let wrong = |help: String| Wrong::new("is not a selector", kind.expected(), help);
+    match text.parse() {
+        Ok(Selector::Header(name)) if http::header_name(&name).is_err() => Err(wrong(
+            "behind `header:` write the name of a header, such as \"header:Order-Id\"".into(),
+        )),
+        Ok(selector) => Ok(selector),
+        Err(_) => Err(wrong(selector_help(kind, text))),
+    }
+}
+
+fn selector_help(kind: Kind, text: &str) -> String {
+    let attributes = || Attribute::ALL.iter().map(|(name, _)| *name);
+    if let Some(name) = text.strip_prefix("attr:") {
+        return match suggest::closest(name, attributes()) {
+            Some(near) => format!("did you mean \"attr:{near}\"?"),
+            None => format!(
+                "the attributes are {}",
+                join(attributes().map(str::to_owned), "and")
+            ),
         };
-        Wrong::new("is not a selector", kind.expected(), help)
-    })
+    }
+    let field = format!("$.{text}");
+    if attributes().any(|name| name == text) {
+        format!("write \"attr:{text}\" for the attribute, or \"{field}\" for a field of the data")
+    } else if field.parse::<Selector>().is_ok() {
+        format!("did you mean \"{field}\"?")
+    } else if kind == Kind::Order {
+        "write it like \"$.customer\", \"header:Customer\" or \"attr:subject\"".into()
+    } else {
+        "write it like \"$.order_id\", \"header:Order-Id\" or \"attr:subject\"".into()
+    }
 }
 
 /// So many in a while.
@@ -236,114 +292,41 @@ pub(crate) fn instant(text: &str) -> Result<Timestamp, Wrong> {
     })
 }
 
-fn origin(text: &str) -> bool {
-    let host = |rest: &str| !rest.is_empty() && !rest.contains(['/', '?', '#', ' ', '@', '*']);
-    text == "*"
-        || text
-            .split_once("://")
-            .is_some_and(|(s, rest)| !s.is_empty() && host(rest))
-}
-
 /// What the key of an object may hold in braces.
 const PLACEHOLDERS: &[&str] = &["trigger", "id", "subject", "type", "date"];
 
+/// The key of an object, of which the placeholders make another for each.
 fn object_key(text: &str) -> Result<(), Wrong> {
     let wrong =
-        |verdict: String, help: String| Err(Wrong::new(verdict, Kind::ObjectKey.expected(), help));
-    let all = quoted_list(PLACEHOLDERS.iter().map(|name| format!("{{{name}}}")), "and");
+        |verdict: &str, help: &str| Err(Wrong::new(verdict, Kind::ObjectKey.expected(), help));
     if text.is_empty() {
-        return wrong("is empty".into(), "write it like \"{trigger}/{id}\"".into());
+        return wrong("is empty", "write it like \"{trigger}/{id}\"");
+    }
+    if text.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        let help = "leave out `/` at both ends, `//`, and parts that are `.` or `..`";
+        return wrong("is not the key of an object", help);
     }
     for part in text.split('{').skip(1) {
-        let name = part.split('}').next().unwrap_or_default();
-        if !part.contains('}') || !PLACEHOLDERS.contains(&name) {
-            let near = suggest::closest(name, PLACEHOLDERS.iter().copied());
-            let help = match near.filter(|_| part.contains('}')) {
-                Some(near) => format!("did you mean {{{near}}}?"),
-                None => format!("the placeholders are {all}"),
-            };
-            return wrong(format!("has an unknown placeholder `{{{name}`"), help);
-        }
-    }
-    if !text.contains("{id}") && !text.contains("{subject}") {
-        let help = "add {id}, or each object would replace the one before".to_owned();
-        return wrong("is the same for all".into(), help);
-    }
-    Ok(())
-}
-
-/// A path of segments, `{name}` for any one of them and `{*name}` for all at the end.
-fn http_path(text: &str) -> Result<(), Wrong> {
-    let wrong =
-        |verdict: &str, help: &str| Err(Wrong::new(verdict, Kind::HttpPath.expected(), help));
-    let Some(rest) = text.strip_prefix('/') else {
-        return wrong(
-            "is not a path",
-            "begin it with `/`, such as \"/hooks/github\"",
-        );
-    };
-    if text.contains(['?', '#']) {
-        return wrong(
-            "has more than a path",
-            "leave out `?`, `#` and what follows: events carry the query",
-        );
-    }
-    if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return wrong(
-            "is not a path",
-            "percent-encode what is no visible ASCII character, such as %20 for a space",
-        );
-    }
-    let segments: Vec<&str> = rest.split('/').collect();
-    let mut names: Vec<String> = Vec::new();
-    for (n, segment) in segments.iter().enumerate() {
-        let is_last = n + 1 == segments.len();
-        if segment.is_empty() && !is_last {
-            return wrong("has an empty segment", "leave one `/` between two segments");
-        }
-        if !segment.contains(['{', '}']) {
+        let Some((name, _)) = part.split_once('}') else {
+            return wrong("has a placeholder without its end", "close it with `}`");
+        };
+        if PLACEHOLDERS.contains(&name) {
             continue;
         }
-        let name = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}'));
-        let Some(name) = name else {
-            return wrong(
-                "has braces inside a segment",
-                "let a parameter be a whole segment, such as \"/orders/{id}\"",
-            );
-        };
-        let plain = match name.strip_prefix('*') {
-            Some(_) if !is_last => {
-                return wrong("goes on after all the rest", "put {*name} at the end");
+        let help = match suggest::closest(name, PLACEHOLDERS.iter().copied()) {
+            Some(near) => format!("did you mean {{{near}}}?"),
+            None => {
+                let all = PLACEHOLDERS.iter().map(|name| format!("{{{name}}}"));
+                format!("the placeholders are {}", join(all, "and"))
             }
-            Some(name) => name,
-            None => name,
         };
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-        if plain.is_empty() || !plain.bytes().all(allowed) {
-            return wrong(
-                "has a parameter without a proper name",
-                "name it with letters, digits, `_` and `-`, such as {id}",
-            );
-        }
-        // It becomes the name of a header, where case does not count.
-        if names.contains(&plain.to_ascii_lowercase()) {
-            return wrong(
-                "names two parameters the same",
-                "give each its own name; case does not count",
-            );
-        }
-        names.push(plain.to_ascii_lowercase());
+        return wrong("has an unknown placeholder", &help);
+    }
+    if !text.contains("{id}") && !text.contains("{subject}") {
+        let help = "add {id}, or each object would replace the one before";
+        return wrong("is the same for all", help);
     }
     Ok(())
-}
-
-fn host_port(text: &str) -> bool {
-    let parts = text.rsplit_once(':');
-    parts.is_some_and(|(host, port)| {
-        let plain = !host.is_empty() && !host.contains([':', '/', '@', ' ']);
-        let bracketed = host.starts_with('[') && host.ends_with(']');
-        (plain || bracketed) && port.parse::<u16>().is_ok_and(|port| port > 0)
-    })
 }
 
 /// Checks a name that only the handler or a library sees: a variable, an option.

@@ -11,8 +11,9 @@ use toml::{
 };
 
 use crate::{
+    http,
     keys::{self, Key, Kind, Need, join},
-    mismatch,
+    mismatch, patterns,
     plan::Store,
     scalar,
     sink::{Draft, Sink, Span},
@@ -42,7 +43,7 @@ pub(crate) struct Walk<'s, 'f> {
     default_at: Option<Span>,
 }
 
-impl Walk<'_, '_> {
+impl<'f> Walk<'_, 'f> {
     fn span(&self, span: Span) -> Span {
         self.default_at.clone().unwrap_or(span)
     }
@@ -92,6 +93,7 @@ impl Walk<'_, '_> {
             let (text, key_span) = (name.get_ref(), self.span(name.span()));
             let checked = match kind {
                 Kind::Named => values::name(text),
+                Kind::Headers => http::header_name(text),
                 _ => values::free_name(text),
             };
             if let Err(wrong) = checked {
@@ -110,7 +112,31 @@ impl Walk<'_, '_> {
                 entries.insert(text.to_string(), node);
             }
         }
-        Table { span, entries }
+        let table = Table { span, entries };
+        if kind == Kind::Headers {
+            self.same_headers(&table, trail);
+        }
+        table
+    }
+
+    /// Case does not count in the names of headers.
+    fn same_headers(&mut self, table: &Table, trail: &[String]) {
+        let mut headers: Vec<_> = table.entries.iter().collect();
+        headers.sort_by_key(|(name, node)| (name.to_ascii_lowercase(), node.key_span.start));
+        for pair in headers.windows(2) {
+            let [(one, first), (two, second)] = pair else {
+                continue;
+            };
+            if !one.eq_ignore_ascii_case(two) {
+                continue;
+            }
+            let message = format!("{} names a header twice", describe(trail));
+            let label = format!("expected another header, found `{}` again", shorten(two));
+            let help = "remove one of the two: case does not count in names of headers";
+            let draft = Draft::error(second.key_span.clone(), message, label, help);
+            self.sink
+                .add(draft.with(first.key_span.clone(), "it is here already"));
+        }
     }
 
     fn value(
@@ -167,43 +193,34 @@ impl Walk<'_, '_> {
             (Kind::Table | Kind::WordOrTable(_), DeValue::Table(table)) => {
                 Value::Table(self.table(table, key.path, trail, span))
             }
-            (Kind::Named | Kind::Map, DeValue::Table(table)) => {
+            (Kind::Named | Kind::Map | Kind::Headers, DeValue::Table(table)) => {
                 Value::Table(self.named(table, kind, key.path, trail, span))
             }
             (Kind::Filters, DeValue::Array(array)) => {
+                if array.is_empty() {
+                    self.empty(key, kind, trail, span);
+                }
                 let filters = array.iter().map(|item| {
                     let span = self.span(item.span());
-                    let value = match item.get_ref() {
-                        DeValue::Table(table) => {
-                            Value::Table(self.table(table, FILTER, trail, span.clone()))
-                        }
-                        other => self.convert(key, Kind::Table, trail, span.clone(), other),
-                    };
-                    Node {
-                        key_span: span.clone(),
-                        span,
-                        value,
-                        given: self.default_at.is_none(),
-                    }
+                    let value = self.alternative(key, trail, span.clone(), item.get_ref());
+                    self.element(span, value)
                 });
                 Value::List(filters.collect())
             }
+            (Kind::Patterns, DeValue::Array(array)) => {
+                Value::Patterns(self.patterns(key, trail).list(&span, array))
+            }
+            (Kind::PatternTree, DeValue::Table(table)) => {
+                Value::Conditions(self.patterns(key, trail).tree(&span, table))
+            }
             (Kind::List(element, least), DeValue::Array(array)) => {
                 if array.len() < least {
-                    let message = format!("{} is empty", describe(trail));
-                    let label = format!("expected {}, found none", kind.expected());
-                    let help = format!("write {}", key.example());
-                    self.sink.add(Draft::error(span, message, label, help));
+                    self.empty(key, kind, trail, span);
                 }
                 let nodes = array.iter().map(|item| {
                     let span = self.span(item.span());
                     let value = self.convert(key, *element, trail, span.clone(), item.get_ref());
-                    Node {
-                        key_span: span.clone(),
-                        span,
-                        value,
-                        given: self.default_at.is_none(),
-                    }
+                    self.element(span, value)
                 });
                 Value::List(nodes.collect())
             }
@@ -211,18 +228,14 @@ impl Walk<'_, '_> {
                 Some(Ok(value)) => value,
                 Some(Err(wrong)) => {
                     let message = format!("{} {}", describe(trail), wrong.verdict);
-                    let found = match wrong.at {
-                        Some(_) => "something else".into(),
-                        None => mismatch::found(kind, value),
-                    };
+                    let found = mismatch::found(kind, value);
                     let label = format!("expected {}, found {found}", wrong.expected);
-                    let span = wrong.at.unwrap_or(span);
                     self.sink
                         .add(Draft::error(span, message, label, wrong.help));
                     Value::Bad
                 }
                 None => {
-                    if kind == Kind::Secret {
+                    if kind.is_secret() {
                         self.sink.secret(span.clone());
                     }
                     self.sink
@@ -231,6 +244,51 @@ impl Walk<'_, '_> {
                 }
             },
         }
+    }
+
+    /// One of the filters of an `or`.
+    fn alternative(
+        &mut self,
+        key: &Key,
+        trail: &[String],
+        span: Span,
+        value: &DeValue<'_>,
+    ) -> Value {
+        let DeValue::Table(table) = value else {
+            return self.convert(key, Kind::Table, trail, span, value);
+        };
+        if table.is_empty() {
+            let message = format!("{} holds an empty filter", describe(trail));
+            let label = "expected a filter, found an empty table";
+            let help = "remove it: it matches all events, and the others do not count any more";
+            self.sink
+                .add(Draft::error(span.clone(), message, label, help));
+        }
+        Value::Table(self.table(table, FILTER, trail, span))
+    }
+
+    fn patterns<'r>(&'r mut self, key: &'r Key, trail: &[String]) -> patterns::Reader<'r, 'f> {
+        patterns::Reader {
+            sink: &mut *self.sink,
+            key,
+            trail: trail.to_vec(),
+        }
+    }
+
+    fn element(&self, span: Span, value: Value) -> Node {
+        Node {
+            key_span: span.clone(),
+            span,
+            value,
+            given: self.default_at.is_none(),
+        }
+    }
+
+    fn empty(&mut self, key: &Key, kind: Kind, trail: &[String], span: Span) {
+        let message = format!("{} is empty", describe(trail));
+        let label = format!("expected {}, found none", kind.expected());
+        let help = format!("write {}", key.example());
+        self.sink.add(Draft::error(span, message, label, help));
     }
 
     /// Tells of a key that is in no table of keys; returns the key that was probably meant.

@@ -21,16 +21,11 @@ pub(crate) fn not_built(key: &Key, trail: &[String]) -> String {
     match trail {
         [section, name] if section != "engine" => format!("{} `{name}`", singular(section)),
         [section, name, rest @ ..] if section != "engine" => {
-            let source = if matches!(key.need, Need::OneOf(_)) {
-                "source "
-            } else {
-                ""
+            let what = match key.need {
+                Need::OneOf(what) => format!("{what} "),
+                _ => String::new(),
             };
-            format!(
-                "{} `{name}`: {source}`{}`",
-                singular(section),
-                rest.join(".")
-            )
+            format!("{} `{name}`: {what}`{}`", singular(section), rest.join("."))
         }
         _ => format!("`{}`", trail.join(".")),
     }

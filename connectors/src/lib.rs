@@ -3,5 +3,6 @@
 pub mod bucket;
 pub mod cloudevent;
 pub mod http;
+pub mod schedule;
 
 mod clock;

@@ -174,7 +174,9 @@ fn with_listeners(plan: &Plan, name: &str) -> Vec<Arc<FunctionPlan>> {
     let mut wanted: BTreeSet<&str> = BTreeSet::from([name]);
     let listeners = plan.triggers.values().filter(listens);
     wanted.extend(listeners.map(|trigger| trigger.function.as_str()));
-    let found = wanted.into_iter().filter_map(|name| plan.functions.get(name));
+    let found = wanted
+        .into_iter()
+        .filter_map(|name| plan.functions.get(name));
     found.cloned().collect()
 }
 

@@ -46,6 +46,8 @@ pub enum Kind {
     Named,
     /// A table whose keys the user chooses freely.
     Map,
+    /// A table whose keys are names of headers.
+    Headers,
     /// `true` or `false`.
     Flag,
     /// A whole number between the two, inclusive.
@@ -90,12 +92,16 @@ pub enum Kind {
     Rate,
     /// A cron expression of five fields, or six.
     Cron,
+    /// The IANA name of a time zone.
+    Zone,
     /// An instant with its offset from UTC.
     Instant,
     /// A host and a port.
     HostPort,
     /// The path of a URL.
     HttpPath,
+    /// The name of a header.
+    HeaderName,
     /// A list of values and patterns that an attribute may match.
     Patterns,
     /// Tables of any depth that end in such lists.
@@ -164,11 +170,16 @@ impl Key {
 }
 
 impl Kind {
+    /// Whether a value that stands in the file is never shown.
+    pub(crate) fn is_secret(self) -> bool {
+        matches!(self, Kind::Secret | Kind::Journal | Kind::HttpUrl)
+    }
+
     /// The text as a TOML value of this kind: strings get their quotes.
     fn toml(self, text: &str) -> String {
         match self {
             Kind::Flag | Kind::Whole(..) | Kind::List(..) => text.to_owned(),
-            Kind::Table | Kind::Named | Kind::Map => text.to_owned(),
+            Kind::Table | Kind::Named | Kind::Map | Kind::Headers => text.to_owned(),
             Kind::Patterns | Kind::PatternTree | Kind::Filters => text.to_owned(),
             _ => format!("\"{text}\""),
         }
@@ -183,6 +194,7 @@ impl Kind {
             Kind::HttpUrl => "https://api.example.com/",
             Kind::ObjectKey => "{trigger}/{id}",
             Kind::Map => "{ NAME = \"value\" }",
+            Kind::Headers => "{ X-Name = \"value\" }",
             Kind::Flag => "true",
             Kind::Whole(least, _) => return least.to_string(),
             Kind::Duration(..) => "30s",
@@ -202,9 +214,11 @@ impl Kind {
             Kind::Selector | Kind::Order => "$.order_id",
             Kind::Rate => "200/s",
             Kind::Cron => "0 2 * * *",
+            Kind::Zone => "Europe/Berlin",
             Kind::Instant => "2027-01-01T00:00:00Z",
             Kind::HostPort => "api.example.com:443",
             Kind::HttpPath => "/hooks/github",
+            Kind::HeaderName => "X-Name",
         };
         self.toml(text)
     }
@@ -212,7 +226,9 @@ impl Kind {
     /// What is expected, after the word "expected".
     pub fn expected(self) -> String {
         match self {
-            Kind::Table | Kind::Named | Kind::Map | Kind::PatternTree => "a table".into(),
+            Kind::Table | Kind::Named | Kind::Map => "a table".into(),
+            Kind::Headers => "a table with names of headers".into(),
+            Kind::PatternTree => "a table of fields".into(),
             Kind::Flag => "true or false".into(),
             Kind::Whole(least, most) => format!("a whole number from {least} to {most}"),
             Kind::Duration(..) => "a duration with its unit".into(),
@@ -224,6 +240,8 @@ impl Kind {
             }
             Kind::List(Kind::Name, _) => "a list of names".into(),
             Kind::List(Kind::HostPort, _) => "a list of hosts with ports".into(),
+            Kind::List(Kind::HeaderName, _) => "a list of names of headers".into(),
+            Kind::List(Kind::Origin, _) => "a list of origins".into(),
             Kind::List(..) => "a list of strings".into(),
             Kind::Patterns => "a list of values and patterns".into(),
             Kind::Filters => "a list of filters".into(),
@@ -242,9 +260,11 @@ impl Kind {
             Kind::Order => "$.json.path, header:Name, attr:name, partition or none".into(),
             Kind::Rate => "a number per s, m or h".into(),
             Kind::Cron => "a cron expression of five or six fields".into(),
+            Kind::Zone => "the IANA name of a time zone".into(),
             Kind::Instant => "a date and time with its offset".into(),
             Kind::HostPort => "a host with a port".into(),
             Kind::HttpPath => "a path that starts with /".into(),
+            Kind::HeaderName => "the name of a header".into(),
         }
     }
 }

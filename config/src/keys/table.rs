@@ -115,7 +115,7 @@ keys! {
 "triggers.*.schedule.cron": Cron, one_of("time"), "Ticks at these times: minute, hour, day of month, month, day of week; with six fields, seconds come first.";
 "triggers.*.schedule.every": Duration("1s", "366d"), one_of("time"), "Ticks this far apart, the first one so long after the schedule is new.";
 "triggers.*.schedule.at": Instant, one_of("time"), "One tick, then.";
-"triggers.*.schedule.timezone": Filled, default("UTC"), "The time zone of cron, by its IANA name.";
+"triggers.*.schedule.timezone": Zone, default("UTC"), "The time zone of cron, by its IANA name.";
 "triggers.*.schedule.catch_up": Word(&["none", "latest", "all"]), default("latest"), "Which ticks missed while the engine was down run afterwards; of all, at most 1000.";
 "triggers.*.schedule.overlap": Word(&["allow", "skip", "queue"]), default("skip"), "What a tick does while the one before it waits or runs: run as well, be left out, run afterwards.";
 "triggers.*.schedule.jitter": Duration("0s", "1h"), default("0s"), "Each tick comes later by up to so much, the same tick always by the same.";
@@ -127,13 +127,13 @@ keys! {
 "triggers.*.http.max_body": Size("0B", "1GiB"), default("6MiB"), "The largest body.";
 "triggers.*.http.cors": Table, optional, "What browsers of other origins may do; left out, nothing.";
 "triggers.*.http.cors.origins": List(&Origin, 1), required("[\"https://app.example.com\"]"), "The origins that may send; \"*\" alone is any.";
-"triggers.*.http.cors.headers": List(&Filled, 0), default("[]"), "The headers they may send besides the usual ones; \"*\" alone is any.";
+"triggers.*.http.cors.headers": List(&HeaderName, 0), default("[]"), "The headers they may send besides the usual ones; \"*\" alone is any.";
 "triggers.*.http.cors.credentials": Flag, default("false"), "Whether they may send cookies and the like.";
 "triggers.*.http.cors.max_age": Duration("0s", "24h"), default("5m"), "How long a browser may remember the permission.";
 "triggers.*.http.verify": Table, optional, "Who may send.";
 "triggers.*.http.verify.bearer": Secret, one_of("proof"), "The token in the Authorization header.";
 "triggers.*.http.verify.hmac_sha256": Table, one_of("proof"), "A signature over the body.";
-"triggers.*.http.verify.hmac_sha256.header": Filled, required("X-Hub-Signature-256"), "The header with the signature.";
+"triggers.*.http.verify.hmac_sha256.header": HeaderName, required("X-Hub-Signature-256"), "The header with the signature.";
 "triggers.*.http.verify.hmac_sha256.secret": Secret, required("${env:HOOK_SECRET}"), "The key of the signature.";
 
 "triggers.*.event": Table, one_of("source"), "Events that functions emit.";
@@ -166,7 +166,7 @@ keys! {
 "triggers.*.filter.subject": Patterns, optional, "What the subject may be.";
 "triggers.*.filter.id": Patterns, optional, "What the id may be.";
 "triggers.*.filter.datacontenttype": Patterns, optional, "What the media type of the data may be.";
-"triggers.*.filter.headers": Map, optional, "What headers may be.";
+"triggers.*.filter.headers": Headers, optional, "What headers may be.";
 "triggers.*.filter.headers.*": Patterns, optional, "What the header may be.";
 "triggers.*.filter.data": PatternTree, optional, "What the fields of the JSON data may be.";
 "triggers.*.filter.or": Filters, optional, "Filters of which one must match too.";
@@ -177,7 +177,7 @@ keys! {
 "triggers.*.on_success.bucket.key": ObjectKey, default("{trigger}/{id}"), "The object's key. {trigger}, {id}, {subject}, {type} and {date} stand for those of the delivery and its event.";
 "triggers.*.on_success.http": Table, one_of("destination"), "An HTTP server: each reply is posted as a CloudEvent.";
 "triggers.*.on_success.http.url": HttpUrl, required("https://api.example.com/done"), "Where to.";
-"triggers.*.on_success.http.headers": Map, default("{}"), "Headers to send along.";
+"triggers.*.on_success.http.headers": Headers, default("{}"), "Headers to send along.";
 "triggers.*.on_success.http.headers.*": Secret, optional, "The value of a header.";
 "triggers.*.on_success.http.timeout": Duration("100ms", "5m"), default("30s"), "How long one try may take.";
 "triggers.*.on_success.event": Table, one_of("destination"), "An event, as if the function had emitted it.";
@@ -195,7 +195,7 @@ keys! {
 "triggers.*.dead_letter.bucket.key": ObjectKey, default("{trigger}/{id}"), "The object's key. {trigger}, {id}, {subject}, {type} and {date} stand for those of the delivery and its event.";
 "triggers.*.dead_letter.http": Table, one_of("destination"), "An HTTP server: each dead letter is posted as a CloudEvent.";
 "triggers.*.dead_letter.http.url": HttpUrl, required("https://api.example.com/dead"), "Where to.";
-"triggers.*.dead_letter.http.headers": Map, default("{}"), "Headers to send along.";
+"triggers.*.dead_letter.http.headers": Headers, default("{}"), "Headers to send along.";
 "triggers.*.dead_letter.http.headers.*": Secret, optional, "The value of a header.";
 "triggers.*.dead_letter.http.timeout": Duration("100ms", "5m"), default("30s"), "How long one try may take.";
 "triggers.*.dead_letter.event": Table, one_of("destination"), "An event, as if the function had emitted it.";

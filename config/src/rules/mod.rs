@@ -2,12 +2,18 @@
 //! things that surely do not do what their author wants. Single values are checked by `walk`.
 
 mod engine;
+mod events;
+mod http;
+mod loops;
 mod names;
+mod schedule;
 mod sharing;
+
+use tidemill_core::selector::Selector;
 
 use crate::{
     sink::{Draft, Sink},
-    tree::Table,
+    tree::{Node, Table, Value},
 };
 
 /// Applies every rule to the file.
@@ -15,9 +21,14 @@ pub(crate) fn check(sink: &mut Sink<'_>, root: &Table) {
     engine::check(sink, root);
     names::check(sink, root);
     sharing::check(sink, root);
+    loops::check(sink, root);
+    http::check(sink, root);
+    events::check(sink, root);
     for (name, trigger) in root.tables("triggers") {
+        schedule::check(sink, name, trigger);
         backoff(sink, name, trigger);
         order(sink, name, trigger);
+        no_headers(sink, name, trigger);
     }
     for (name, function) in root.tables("functions") {
         twice_named(sink, name, function);
@@ -71,6 +82,45 @@ fn order(sink: &mut Sink<'_>, name: &str, trigger: &Table) {
         "name a place in the event, such as \"$.customer\""
     };
     sink.add(Draft::error(node.span.clone(), message, label, help));
+}
+
+/// Objects and ticks have no headers to look at.
+fn no_headers(sink: &mut Sink<'_>, name: &str, trigger: &Table) {
+    let (what, help) = if trigger.get("bucket").is_some() {
+        (
+            "objects",
+            "name a field of the record, such as \"$.s3.object.size\", or \"attr:subject\", the object's key",
+        )
+    } else if trigger.get("schedule").is_some() {
+        (
+            "ticks",
+            "name a field of the tick, such as \"$.scheduled\", or \"attr:id\"",
+        )
+    } else {
+        return;
+    };
+    let headers = trigger.table("filter").and_then(|filter| filter.get("headers"));
+    let idempotency = trigger.table("idempotency");
+    for (key, node) in [
+        ("idempotency.key", idempotency.and_then(|table| table.get("key"))),
+        ("order_by", trigger.get("order_by")),
+        ("filter.headers", headers),
+    ] {
+        let Some(node) = node.filter(|node| names_header(node)) else {
+            continue;
+        };
+        let message = format!("`{key}` of trigger `{name}` asks for a header, and {what} have none");
+        let label = "expected $.json.path or attr:name, found a header";
+        sink.add(Draft::error(node.span.clone(), message, label, help));
+    }
+}
+
+fn names_header(node: &Node) -> bool {
+    match &node.value {
+        Value::Selector(Selector::Header(_)) => true,
+        Value::Table(table) => !table.entries.is_empty(),
+        _ => false,
+    }
 }
 
 /// A handler reads `env` and `secrets` by the same call: a name is in one of them.

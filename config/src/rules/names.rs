@@ -35,6 +35,12 @@ pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
             let to = to.and_then(|to| to.get("bucket"));
             known(sink, root, "buckets", to, &what("bucket.after.move.bucket"));
         }
+        for place in ["on_success", "dead_letter"] {
+            let to = trigger.table(place).and_then(|to| to.table("bucket"));
+            let bucket = to.and_then(|to| to.get("name"));
+            let what = what(&format!("{place}.bucket.name"));
+            known(sink, root, "buckets", bucket, &what);
+        }
         for kind in ["amqp", "kafka", "postgres"] {
             for (place, table) in [
                 (kind.to_owned(), trigger.table(kind)),

@@ -92,6 +92,9 @@ pub const HTTP_CONNECTIONS: usize = 4096;
 /// The longest request line and headers of an HTTP request, in bytes: what common servers take.
 pub const HTTP_HEAD: usize = 32 << 10;
 
+/// The most parameters of a path. Nobody names more, and the router has letters for 25.
+pub const PATH_PARAMETERS: usize = 16;
+
 /// The most headers of an HTTP request.
 pub const HTTP_HEADERS: usize = 100;
 

@@ -1,10 +1,13 @@
 //! The command line.
 
+mod build;
 mod check;
 mod dead_letters;
 mod invoke;
+mod new;
 mod operator;
 mod run;
+mod schedule;
 
 use std::{
     io::{self, IsTerminal},
@@ -23,7 +26,7 @@ const FAILED: u8 = 1;
 /// The arguments or the file are wrong.
 const WRONG: u8 = 2;
 
-/// A self-hosted serverless engine: events from buckets run functions in WebAssembly.
+/// A self-hosted serverless engine: uploads, requests, ticks and other functions run functions in WebAssembly.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 struct Cli {
@@ -48,11 +51,18 @@ enum Command {
         #[arg(default_value = "tidemill.toml")]
         file: PathBuf,
     },
+    /// Begin a function: a folder that can be built at once.
+    New(new::New),
+    /// Build a function to the component that the engine runs.
+    Build(build::Build),
     /// Run a function once, with an event made by hand.
     Invoke(invoke::Invoke),
     /// Look into dead letters, run them again, or throw them away.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Tell when schedules tick.
+    #[command(subcommand)]
+    Schedule(schedule::Schedules),
 }
 
 /// Where a command that is about a plan finds it.
@@ -86,8 +96,11 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run { file } => run::run(&file, cli.log),
         Command::Check { file } => check::check(&file),
+        Command::New(new) => new.run(),
+        Command::Build(build) => build.run(),
         Command::Invoke(invoke) => invoke.run(cli.log),
         Command::DeadLetters(dead_letters) => dead_letters.run(),
+        Command::Schedule(schedules) => schedules.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -109,7 +109,8 @@ fn hold(all: &[(Comparison, f64)], number: f64) -> bool {
 }
 
 impl Comparison {
-    fn holds(self, number: f64, than: f64) -> bool {
+    /// Whether it applies to a number.
+    pub fn holds(self, number: f64, than: f64) -> bool {
         match self {
             Comparison::Less => number < than,
             Comparison::LessOrEqual => number <= than,

@@ -90,7 +90,7 @@ impl Cron {
         TZ_VARIANTS.iter().map(|zone| zone.name())
     }
 
-    /// The expression, in upper case with single spaces.
+    /// The expression, its fields in upper case with single spaces between them.
     pub fn expression(&self) -> &str {
         &self.expression
     }
@@ -212,12 +212,12 @@ const FIELDS: Fields = Fields([
 ]);
 
 const NAMES: [&str; 6] = [
-    "@YEARLY",
-    "@ANNUALLY",
-    "@MONTHLY",
-    "@WEEKLY",
-    "@DAILY",
-    "@HOURLY",
+    "@yearly",
+    "@annually",
+    "@monthly",
+    "@weekly",
+    "@daily",
+    "@hourly",
 ];
 
 impl Fields {
@@ -231,12 +231,13 @@ impl Fields {
             .collect();
         let normal = parts.join(" ");
         if normal.starts_with('@') {
-            return match NAMES.contains(&normal.as_str()) {
-                true => Ok(normal),
+            let name = normal.to_lowercase();
+            return match NAMES.contains(&name.as_str()) {
+                true => Ok(name),
                 false => Err(format!(
                     "there is no `{}`: write {}, or five fields",
                     expression.trim(),
-                    NAMES.join(", ").to_lowercase(),
+                    NAMES.join(", "),
                 )),
             };
         }

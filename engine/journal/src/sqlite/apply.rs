@@ -81,10 +81,9 @@ impl<'c> Applier<'c> {
         let (mut added, mut released) = (Vec::new(), Vec::new());
         if let (Some(settle), Some(settled)) = (&unit.settle, settled) {
             let leaves = matches!(settle, Settle::Done { .. } | Settle::Dead { .. });
-            let place = match leaves && settled.has_turn {
-                true => Some(turns::place(&mut self.sql, settled.seq)?),
-                false => None,
-            };
+            let place = (leaves && settled.has_turn)
+                .then(|| turns::place(&mut self.sql, settled.seq))
+                .transpose()?;
             added.extend(self.settle(settle, settled)?);
             if let Some(place) = &place {
                 released = turns::pass_on(&mut self.sql, place)?;
