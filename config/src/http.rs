@@ -12,7 +12,10 @@ pub(crate) fn path(text: &str) -> Result<(), Wrong> {
     let Some(rest) = text.strip_prefix('/') else {
         let help = format!("begin it with `/`: \"/{}\"", text.trim_end_matches('/'));
         return match text.contains("://") || text.is_empty() {
-            true => wrong("is not a path", "write it like \"/hooks/github\""),
+            true => wrong(
+                "is not a path",
+                "write what comes behind the host, such as \"/hooks/github\"",
+            ),
             false => wrong("is not a path", &help),
         };
     };

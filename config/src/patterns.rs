@@ -150,7 +150,7 @@ impl Reader<'_, '_> {
                     "put each in braces of its own; of those in a list, one is enough",
                 )
             };
-            let expected = format!("one of {}", names());
+            let expected = names("or");
             self.wrong(span, "holds what is no pattern", &expected, found, help);
             return None;
         };
@@ -177,7 +177,7 @@ impl Reader<'_, '_> {
                 let near = foreign.map(|(_, name)| *name);
                 let help = match near.or_else(|| suggest::closest(unknown, NAMES)) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("the patterns are {}", names()),
+                    None => format!("the patterns are {}", names("and")),
                 };
                 let found = format!("`{}`", shorten(unknown));
                 let verdict = "has an unknown pattern";
@@ -222,10 +222,13 @@ impl Reader<'_, '_> {
         let mut excluded = Vec::new();
         for one in all {
             match self.one(one) {
-                Some(Pattern::AnythingBut(_) | Pattern::Exists(_)) => {
+                Some(nested @ (Pattern::AnythingBut(_) | Pattern::Exists(_))) => {
                     let verdict = "has a wrong `anything-but`";
                     let expected = "values and other patterns";
-                    let found = "exists or anything-but";
+                    let found = match nested {
+                        Pattern::Exists(_) => "`exists`",
+                        _ => "`anything-but` again",
+                    };
                     let help = "say what may be there, outside of `anything-but`";
                     self.wrong(&one.span(), verdict, expected, found, help);
                 }
@@ -282,7 +285,8 @@ impl Reader<'_, '_> {
             return None;
         }
         if !is_possible(&all) {
-            let help = "turn the comparisons round, or name two patterns, of which one is enough";
+            let help =
+                "no number is both: turn them round, or write two patterns, of which one is enough";
             let expected = "comparisons that some number fits";
             self.wrong(&value.span(), verdict, expected, "a contradiction", help);
             return None;
@@ -302,8 +306,8 @@ fn equals(scalar: Scalar) -> Option<Pattern> {
     Some(Pattern::Equals(scalar))
 }
 
-fn names() -> String {
-    join(NAMES.iter().map(|name| format!("`{name}`")), "and")
+fn names(last: &str) -> String {
+    join(NAMES.iter().map(|name| format!("`{name}`")), last)
 }
 
 fn number(value: &DeValue<'_>) -> Option<f64> {

@@ -220,10 +220,11 @@ fn zone(text: &str) -> Result<(), Wrong> {
     if Cron::zones().any(|zone| zone == text) {
         return Ok(());
     }
-    // Many know the city, and some how it is written in its own country.
+    // Many know the city alone.
+    let named = text.trim().replace(' ', "_");
     let city = |zone: &&str| {
-        let (_, city) = zone.rsplit_once('/').unwrap_or_default();
-        city.eq_ignore_ascii_case(&text.trim().replace(' ', "_"))
+        let city = zone.rsplit_once('/').map(|(_, city)| city);
+        city.is_some_and(|city| city.eq_ignore_ascii_case(&named))
     };
     let near = suggest::closest(text, Cron::zones()).or_else(|| Cron::zones().find(city));
     let help = match near {

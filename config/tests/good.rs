@@ -4,7 +4,14 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use tidemill_config::{
     Loaded, load, parse,
-    plan::{After, Allow, SourcePlan, Store},
+    plan::{
+        After, Allow, Cors, DestinationPlan, HttpSource, Mode, SourcePlan, Store, TriggerPlan,
+        Unmatched, Verify,
+    },
+};
+use tidemill_core::{
+    filter::{Comparison, Pattern, Scalar},
+    schedule::{CatchUp, Overlap, When},
 };
 
 fn loaded(text: &str) -> Loaded {
@@ -228,7 +235,13 @@ fn what_is_not_built_is_noted() {
             scheme: "s3".into()
         }
     );
-    assert!(matches!(&plan.triggers["hook"].source, SourcePlan::NotBuilt { key } if key == "http"));
+    let billing = &plan.triggers["billing"];
+    assert!(matches!(&billing.source, SourcePlan::NotBuilt { key } if key == "amqp"));
+    assert!(matches!(
+        billing.on_success,
+        Some(DestinationPlan::NotBuilt)
+    ));
+    assert!(plan.triggers["readings"].order_by.is_none());
 }
 
 #[test]
@@ -296,5 +309,352 @@ fn moves_within_a_bucket() {
         );
         let parsed = parse(Path::new("t.toml"), &text);
         assert_eq!(parsed.is_ok(), fine, "{prefix} to {to}: {parsed:?}");
+    }
+}
+
+fn trigger<'p>(plan: &'p tidemill_config::plan::Plan, name: &str) -> &'p TriggerPlan {
+    &plan.triggers[name]
+}
+
+fn http(trigger: &TriggerPlan) -> &HttpSource {
+    match &trigger.source {
+        SourcePlan::Http(source) => source,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn requests() {
+    let Loaded { plan, warnings } = loaded(
+        r#"
+        functions.f.component = "f"
+        [triggers.plain]
+        function = "f"
+        http = { path = "/plain" }
+        [triggers.hook]
+        function = "f"
+        http = { path = "/hooks/{name}/{*rest}", methods = ["GET", "PUT"], max_body = "1GiB", verify = { hmac_sha256 = { header = "X-Signature", secret = "${env:S}" } } }
+        [triggers.call]
+        function = "f"
+        [triggers.call.http]
+        path = "/call"
+        mode = "sync"
+        verify.bearer = "${env:T}"
+        [triggers.call.http.cors]
+        origins = ["https://a.example.com", "http://localhost:3000", "http://[::1]:81"]
+        headers = ["X-Key"]
+        credentials = true
+        max_age = "1h"
+        [triggers.other-method]
+        function = "f"
+        http = { path = "/call", methods = ["DELETE"], mode = "sync", verify = { bearer = "${env:T}" }, cors = { origins = ["https://a.example.com", "http://localhost:3000", "http://[::1]:81"], headers = ["X-Key"], credentials = true, max_age = "1h" } }
+        [triggers.open]
+        function = "f"
+        http = { path = "/open", cors = { origins = ["*"], headers = ["*"] } }
+        [triggers.open-too]
+        function = "f"
+        http = { path = "/open", cors = { headers = ["*"], origins = ["*"], max_age = "300s" } }
+        "#,
+    );
+    assert!(
+        warnings.is_empty() && plan.not_built.is_empty(),
+        "{warnings:?}"
+    );
+    let plain = http(trigger(&plan, "plain"));
+    assert_eq!(
+        (plain.path.as_str(), &plain.methods[..]),
+        ("/plain", &["POST".to_owned()][..])
+    );
+    assert_eq!((plain.mode, plain.max_body), (Mode::Async, 6 << 20));
+    assert!(plain.verify.is_none() && plain.cors.is_none());
+    let hook = http(trigger(&plan, "hook"));
+    assert_eq!(hook.path, "/hooks/{name}/{*rest}");
+    assert_eq!(
+        (&hook.methods[..], hook.max_body),
+        (&["GET".to_owned(), "PUT".into()][..], 1 << 30)
+    );
+    let Some(Verify::HmacSha256 { header, secret }) = &hook.verify else {
+        panic!("{hook:?}")
+    };
+    assert_eq!(
+        (header.as_str(), format!("{secret:?}")),
+        ("x-signature", "${env:S}".into())
+    );
+    let call = http(trigger(&plan, "call"));
+    assert_eq!(call.mode, Mode::Sync);
+    assert!(
+        matches!(&call.verify, Some(Verify::Bearer(token)) if format!("{token:?}") == "${env:T}")
+    );
+    let cors = Cors {
+        origins: [
+            "https://a.example.com",
+            "http://localhost:3000",
+            "http://[::1]:81",
+        ]
+        .map(String::from)
+        .into(),
+        headers: vec!["x-key".into()],
+        credentials: true,
+        max_age: Duration::from_secs(3600),
+    };
+    assert_eq!(call.cors, Some(cors));
+    let open = http(trigger(&plan, "open")).cors.as_ref().unwrap();
+    assert_eq!(
+        (open.credentials, open.max_age),
+        (false, Duration::from_secs(300))
+    );
+}
+
+#[test]
+fn schedules() {
+    let Loaded { plan, warnings } = loaded(
+        r#"
+        functions.f.component = "f"
+        [triggers.nightly]
+        function = "f"
+        schedule = { cron = "0 2 * * mon-fri", timezone = "Europe/Berlin", catch_up = "all", overlap = "queue", jitter = "1h" }
+        [triggers.seconds]
+        function = "f"
+        schedule = { cron = "*/10 * * * * *" }
+        [triggers.often]
+        function = "f"
+        schedule = { every = "5m", catch_up = "none", overlap = "allow", jitter = "299s" }
+        [triggers.once]
+        function = "f"
+        schedule = { at = 2027-01-01T00:00:00+01:00 }
+        [triggers.once-more]
+        function = "f"
+        schedule = { at = "2026-12-31T23:00:00Z" }
+        "#,
+    );
+    assert!(
+        warnings.is_empty() && plan.not_built.is_empty(),
+        "{warnings:?}"
+    );
+    let schedule = |name: &str| match &trigger(&plan, name).source {
+        SourcePlan::Schedule(schedule) => schedule.clone(),
+        other => panic!("{other:?}"),
+    };
+    let nightly = schedule("nightly");
+    let When::Cron(cron) = &nightly.when else {
+        panic!("{nightly:?}")
+    };
+    assert_eq!(
+        (cron.expression(), cron.zone()),
+        ("0 2 * * MON-FRI", "Europe/Berlin")
+    );
+    assert_eq!(nightly.jitter, Duration::from_secs(3600));
+    assert_eq!(
+        (nightly.catch_up, nightly.overlap),
+        (CatchUp::All, Overlap::Queue)
+    );
+    let seconds = schedule("seconds");
+    assert_eq!(seconds.definition(), "cron */10 * * * * * UTC");
+    assert_eq!(
+        (seconds.catch_up, seconds.overlap),
+        (CatchUp::Latest, Overlap::Skip)
+    );
+    let often = schedule("often");
+    assert_eq!(often.when, When::Every(Duration::from_secs(300)));
+    assert_eq!(
+        (often.catch_up, often.overlap),
+        (CatchUp::None, Overlap::Allow)
+    );
+    let once = "2026-12-31T23:00:00Z".parse().unwrap();
+    assert_eq!(schedule("once").when, When::At(once));
+    assert_eq!(schedule("once-more").when, When::At(once));
+}
+
+#[test]
+fn filters() {
+    let plan = loaded(
+        r#"
+        functions.f.component = "f"
+        [triggers.t]
+        function = "f"
+        http = { path = "/x" }
+        unmatched = "dead-letter"
+        [triggers.t.filter]
+        type = ["push", { prefix = "pull" }, { suffix = ".x" }]
+        source = [{ wildcard = "http:/*" }]
+        subject = [{ ignore-case = "ABC" }]
+        id = [{ exists = true }]
+        datacontenttype = [{ anything-but = ["a", { prefix = "b" }] }, { anything-but = "c" }]
+        headers = { X-Kind = ["a"] }
+        data = { n = [5, 1_000.5, true, { numeric = [">", 0, "<=", 5] }, { numeric = ["=", -1] }], a.b."c.d" = [{ exists = false }], numeric = ["a"], prefix = [{ prefix = "b" }] }
+        or = [{ subject = ["a"] }, { data = { x = ["b"] }, or = [{ id = ["c"] }] }]
+        "#,
+    )
+    .plan;
+    let t = trigger(&plan, "t");
+    assert_eq!(t.unmatched, Unmatched::DeadLetter);
+    let filter = t.filter.as_ref().unwrap();
+    let text = |text: &str| Pattern::Equals(Scalar::String(text.into()));
+    let number = |number| Pattern::Equals(Scalar::Number(number));
+    let of = |place: &str| {
+        let found = filter
+            .conditions
+            .iter()
+            .find(|one| one.place.to_string() == place);
+        found
+            .unwrap_or_else(|| panic!("{place} in {filter:?}"))
+            .patterns
+            .clone()
+    };
+    assert_eq!(
+        of("attr:type"),
+        [
+            text("push"),
+            Pattern::Prefix("pull".into()),
+            Pattern::Suffix(".x".into())
+        ]
+    );
+    assert_eq!(of("attr:source"), [Pattern::Wildcard("http:/*".into())]);
+    assert_eq!(of("attr:subject"), [Pattern::IgnoreCase("ABC".into())]);
+    assert_eq!(of("attr:id"), [Pattern::Exists(true)]);
+    let but = [
+        Pattern::AnythingBut(vec![text("a"), Pattern::Prefix("b".into())]),
+        Pattern::AnythingBut(vec![text("c")]),
+    ];
+    assert_eq!(of("attr:datacontenttype"), but);
+    assert_eq!(of("header:x-kind"), [text("a")]);
+    let numbers = [
+        number(5.0),
+        number(1000.5),
+        Pattern::Equals(Scalar::Flag(true)),
+        Pattern::Numeric(vec![
+            (Comparison::Greater, 0.0),
+            (Comparison::LessOrEqual, 5.0),
+        ]),
+        Pattern::Numeric(vec![(Comparison::Equal, -1.0)]),
+    ];
+    assert_eq!(of("$.n"), numbers);
+    assert_eq!(of("$.a.b[\"c.d\"]"), [Pattern::Exists(false)]);
+    assert_eq!(
+        (of("$.numeric"), of("$.prefix")),
+        (vec![text("a")], vec![Pattern::Prefix("b".into())])
+    );
+    assert_eq!(filter.conditions.len(), 10);
+    let [first, second] = &filter.alternatives[..] else {
+        panic!("{filter:?}")
+    };
+    assert_eq!((first.conditions.len(), first.alternatives.len()), (1, 0));
+    assert_eq!((second.conditions.len(), second.alternatives.len()), (1, 1));
+}
+
+#[test]
+fn the_delivery_promise() {
+    let Loaded { plan, warnings } = loaded(
+        r#"
+        buckets.results.url = "file:results"
+        [functions.f]
+        component = "f"
+        allow = { emit = ["made"] }
+        [functions.g]
+        component = "g"
+        [triggers.plain]
+        function = "f"
+        http = { path = "/plain" }
+        [triggers.one]
+        function = "g"
+        event = { type = "made" }
+        idempotency = { key = "$.order[0].id", window = "30d" }
+        order_by = "header:Customer"
+        rate = "50/m"
+        on_success = { bucket = { name = "results" } }
+        dead_letter = { event = { type = "failed" } }
+        [triggers.two]
+        function = "g"
+        event = { type = "failed" }
+        idempotency = { key = "attr:subject" }
+        on_success = { http = { url = "https://${env:HOST}/done", headers = { X-Key = "${env:KEY}" }, timeout = "5s" } }
+        dead_letter = { http = { url = "${env:URL}" } }
+        [triggers.stored]
+        function = "g"
+        bucket = { name = "results", prefix = "in/", suffix = [".json"] }
+        on_success = { bucket = { name = "results", key = "in/{id}" } }
+        dead_letter = { bucket = { name = "results", key = "dead/{date}/{type}/{subject}.json" } }
+        "#,
+    );
+    assert!(
+        warnings.is_empty() && plan.not_built.is_empty(),
+        "{warnings:?}"
+    );
+    let plain = trigger(&plan, "plain");
+    assert_eq!(plain.unmatched, Unmatched::Settle);
+    assert!(plain.filter.is_none() && plain.idempotency.is_none() && plain.order_by.is_none());
+    assert!(plain.rate.is_none() && plain.on_success.is_none() && plain.dead_letter.is_none());
+    let one = trigger(&plan, "one");
+    assert!(matches!(&one.source, SourcePlan::Event(event) if event.kind == "made"));
+    let idempotency = one.idempotency.as_ref().unwrap();
+    assert_eq!(idempotency.key.to_string(), "$.order[0].id");
+    assert_eq!(idempotency.window, Duration::from_secs(30 * 86_400));
+    assert_eq!(
+        one.order_by.as_ref().unwrap().to_string(),
+        "header:customer"
+    );
+    let rate = one.rate.unwrap();
+    assert_eq!((rate.count, rate.per), (50, Duration::from_secs(60)));
+    let Some(DestinationPlan::Bucket { bucket, key }) = &one.on_success else {
+        panic!("{one:?}")
+    };
+    assert_eq!(
+        (bucket.as_str(), key.as_str()),
+        ("results", "{trigger}/{id}")
+    );
+    assert!(matches!(&one.dead_letter, Some(DestinationPlan::Event { kind }) if kind == "failed"));
+    let two = trigger(&plan, "two");
+    let window = two.idempotency.as_ref().unwrap().window;
+    assert_eq!(window, Duration::from_secs(86_400));
+    let Some(DestinationPlan::Http(done)) = &two.on_success else {
+        panic!("{two:?}")
+    };
+    assert_eq!(format!("{:?}", done.headers["X-Key"]), "${env:KEY}");
+    assert_eq!(done.timeout, Duration::from_secs(5));
+    let Some(DestinationPlan::Http(dead)) = &two.dead_letter else {
+        panic!("{two:?}")
+    };
+    assert_eq!(
+        (dead.headers.len(), dead.timeout),
+        (0, Duration::from_secs(30))
+    );
+}
+
+/// Whether what a trigger writes into its own bucket is told: prefix, suffix, key.
+#[test]
+fn replies_into_the_bucket_they_come_from() {
+    let cases = [
+        ("", "", "out/{id}", true),
+        ("in/", "", "out/{id}", false),
+        ("in/", "", "{trigger}/{id}", false),
+        ("t/", "", "{trigger}/{id}", true),
+        ("in/", "", "{subject}/{id}", true),
+        ("in/", "", "i{id}", false),
+        ("", ".json", "out/{id}", false),
+        ("", ".json", "out/{id}.json", true),
+        ("", "x.json", "out/{id}.json", true),
+        ("", ".x.json", "out/{id}.json", false),
+        ("", ".x.json", "out/{id}{type}.json", true),
+        ("", ".csv", "{subject}", true),
+        ("", ".csv", "{subject}.json", false),
+    ];
+    for (prefix, suffix, key, loops) in cases {
+        let text = format!(
+            r#"
+            buckets.b.url = "file:b"
+            functions.f.component = "f"
+            [triggers.t]
+            function = "f"
+            bucket = {{ name = "b", prefix = "{prefix}", suffix = ["{suffix}"] }}
+            dead_letter = {{ bucket = {{ name = "b", key = "{key}" }} }}
+            "#
+        );
+        let text = text.replace("[\"\"]", "[]");
+        let told = warned(&text);
+        assert_eq!(
+            !told.is_empty(),
+            loops,
+            "{prefix}*{suffix} and {key}: {told:?}"
+        );
     }
 }

@@ -16,6 +16,7 @@ use tidemill_config::plan::{
 use tidemill_connectors::{
     bucket::{self, Bucket, BucketConnector, BucketDestination},
     http::{self, HttpConnector, HttpDestination},
+    schedule::{self, Beat, ScheduleConnector},
 };
 use tidemill_core::{filter::ObjectFilter, ledger, schedule::Overlap};
 use tidemill_journal::{OpenError, SqliteJournal, SqliteOptions};
@@ -151,6 +152,7 @@ pub async fn assemble(
         warn_of_strays(&dispatcher).await?;
         let buckets = watched.into_iter();
         sources.extend(buckets.map(|(b, rescan)| Source::bucket(BucketConnector::new(b, rescan))));
+        sources.extend(schedules(plan));
         sources.extend(http_source(plan).await?);
     }
     Ok(Assembled {
@@ -230,7 +232,7 @@ fn listening(trigger: &TriggerPlan) -> Option<(String, Listens)> {
             let listens = Listens::Requests(source.methods.clone());
             (http::source(&source.path), listens)
         }
-        SourcePlan::Schedule(_) => (format!("schedule:{}", trigger.name), Listens::All),
+        SourcePlan::Schedule(_) => (schedule::source(&trigger.name), Listens::All),
         SourcePlan::Event(source) => (emitted_source(&source.kind), Listens::All),
         SourcePlan::NotBuilt { .. } => return None,
     })
@@ -315,6 +317,18 @@ async fn deploy_all(
     }
     bar.finish_and_clear();
     Ok(deployed)
+}
+
+/// The schedules, which share one beat.
+fn schedules(plan: &Plan) -> impl Iterator<Item = Source> {
+    let beat = Beat::default();
+    plan.triggers.values().filter_map(move |trigger| {
+        let SourcePlan::Schedule(schedule) = &trigger.source else {
+            return None;
+        };
+        let connector = ScheduleConnector::new(&trigger.name, schedule.clone(), &beat);
+        Some(Source::schedule(connector))
+    })
 }
 
 /// The source of the HTTP triggers, with its address taken; none without such triggers.

@@ -7,7 +7,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use tidemill_connectors::http;
+use tidemill_connectors::{http, schedule};
 use tidemill_core::{
     delivery::Cause,
     outcome::{Outcome, Usage},
@@ -77,6 +77,7 @@ pub struct Metrics {
     seconds: Family<Function, Histogram, fn() -> Histogram>,
     settled: Family<TriggerResult, Counter>,
     dead_letters: Family<TriggerCause, Counter>,
+    ticks: Family<TriggerResult, Counter>,
     http_requests: Family<PathStatus, Counter>,
     http_connections: Gauge,
     http_turned_away: Counter,
@@ -106,6 +107,7 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             settled: Family::default(),
             dead_letters: Family::default(),
+            ticks: Family::default(),
             http_requests: Family::default(),
             http_connections: Gauge::default(),
             http_turned_away: Counter::default(),
@@ -157,6 +159,11 @@ impl Default for Metrics {
             "deliveries_dead",
             "Deliveries given up, by cause",
             metrics.dead_letters.clone(),
+        );
+        r.register(
+            "schedule_ticks",
+            "Ticks: offered, skipped for the one before, or missed and left out",
+            metrics.ticks.clone(),
         );
         r.register(
             "http_requests",
@@ -217,6 +224,22 @@ impl Metrics {
 
     pub(crate) fn duplicate(&self, source: &str) {
         self.duplicates.get_or_create(&Source::of(source)).inc();
+    }
+
+    /// Takes over what a schedule counts.
+    pub(crate) fn ticks(&self, trigger: &str, status: &schedule::Status) {
+        for (result, count) in [
+            ("offered", status.offered),
+            ("skipped", status.skipped),
+            ("missed", status.missed),
+        ] {
+            let labels = TriggerResult {
+                trigger: trigger.to_owned(),
+                result,
+            };
+            let counter = self.ticks.get_or_create(&labels);
+            counter.inner().store(count, Relaxed);
+        }
     }
 
     /// Takes over what the HTTP source counts.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tidemill_connectors::{
     bucket::{BucketConnector, State},
     http,
+    schedule::{self, ScheduleConnector},
 };
 use tidemill_core::{BoxFuture, ledger};
 use tokio_util::sync::CancellationToken;
@@ -66,6 +67,31 @@ impl Source {
                 source: ledger::source(connector.bucket().name()),
                 look: Arc::new(look),
                 measure: Arc::new(|_| {}),
+            },
+            run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
+        }
+    }
+
+    /// A schedule.
+    pub fn schedule(connector: ScheduleConnector) -> Source {
+        let health = connector.health();
+        let measured = health.clone();
+        let trigger = connector.trigger().to_owned();
+        let look = move || {
+            let status = health.status();
+            let text = match (status.trouble, status.next) {
+                (Some(trouble), _) => return (false, trouble),
+                (None, Some(next)) => format!("next tick at {next}"),
+                (None, None) if status.ready => "no tick is left".into(),
+                (None, None) => "looking what is due".into(),
+            };
+            (status.ready, text)
+        };
+        Source {
+            health: SourceHealth {
+                source: schedule::source(&trigger),
+                look: Arc::new(look),
+                measure: Arc::new(move |metrics| metrics.ticks(&trigger, &measured.status())),
             },
             run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
         }

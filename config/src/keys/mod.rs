@@ -263,7 +263,7 @@ impl Kind {
             Kind::Zone => "the IANA name of a time zone".into(),
             Kind::Instant => "a date and time with its offset".into(),
             Kind::HostPort => "a host with a port".into(),
-            Kind::HttpPath => "a path that starts with /".into(),
+            Kind::HttpPath => "a path such as /hooks/github or /orders/{id}".into(),
             Kind::HeaderName => "the name of a header".into(),
         }
     }

@@ -49,7 +49,10 @@ impl<'t> Graph<'t> {
         for (name, trigger) in root.tables("triggers") {
             for place in ["on_success", "dead_letter"] {
                 let event = trigger.table(place).and_then(|to| to.table("event"));
-                graph.makes(Part::Trigger(name), event.and_then(|event| event.get("type")));
+                graph.makes(
+                    Part::Trigger(name),
+                    event.and_then(|event| event.get("type")),
+                );
             }
             if let Some(node) = trigger.get("function")
                 && let Some(function) = node.string()
@@ -64,7 +67,10 @@ impl<'t> Graph<'t> {
             let Some(kind) = node.string() else {
                 continue;
             };
-            let (from, to) = (graph.node(Part::Type(kind)), graph.node(Part::Trigger(name)));
+            let (from, to) = (
+                graph.node(Part::Type(kind)),
+                graph.node(Part::Trigger(name)),
+            );
             graph.listening.push((to, node));
             // Whoever wrote a filter thought of what passes.
             if trigger.get("filter").is_none() {
@@ -161,10 +167,13 @@ impl<'t> Graph<'t> {
         };
         let begin = circle.iter().position(|id| id == first).unwrap_or(0);
         let (after, before) = (&circle[begin..], &circle[..begin]);
-        let triggers = after.iter().chain(before).filter_map(|id| match self.nodes[*id] {
-            Part::Trigger(name) => Some(format!("`{name}`")),
-            _ => None,
-        });
+        let triggers = after
+            .iter()
+            .chain(before)
+            .filter_map(|id| match self.nodes[*id] {
+                Part::Trigger(name) => Some(format!("`{name}`")),
+                _ => None,
+            });
         let triggers: Vec<String> = triggers.collect();
         let kind = shorten(node.string().unwrap_or_default());
         let message = format!("events of type `{kind}` may lead to new ones, without end");
@@ -174,7 +183,11 @@ impl<'t> Graph<'t> {
                 const MOST: usize = 4;
                 let named = join(others.iter().take(MOST).cloned(), "then");
                 let more = others.len().saturating_sub(MOST);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let more = if more > 0 {
+                    format!(" and {more} more")
+                } else {
+                    String::new()
+                };
                 format!("each runs trigger {one}, that leads to {named}{more}, and back again")
             }
             [] => return,

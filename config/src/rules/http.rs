@@ -121,7 +121,13 @@ fn clients_wait(sink: &mut Sink<'_>, listener: &Listener<'_>) {
     }
     if let Some(node) = given("retry") {
         let instead = " and let the client try again";
-        tell("retry", node, "there is one attempt, and its failure is answered", instead, false);
+        tell(
+            "retry",
+            node,
+            "there is one attempt, and its failure is answered",
+            instead,
+            false,
+        );
     }
     if let Some(node) = given("dead_letter") {
         let why = "a failure is answered, and becomes no dead letter";
@@ -162,7 +168,8 @@ fn cors(sink: &mut Sink<'_>, listener: &Listener<'_>) {
             continue;
         };
         if all.len() > 1 {
-            let message = format!("`http.cors.{key}` of trigger `{name}` has more beside \"*\"");
+            let message =
+                format!("`http.cors.{key}` of trigger `{name}` names others beside \"*\"");
             let label = "expected \"*\" alone, found a list with others";
             let help = "remove \"*\", or all others: it stands for any";
             sink.add(Draft::error(any.span.clone(), message, label, help));
@@ -202,13 +209,17 @@ fn open_to_all<'t>(
         return;
     };
     const MOST: usize = 4;
-    let names = open.iter().take(MOST).map(|listener| format!("`{}`", listener.name));
+    let names = open
+        .iter()
+        .take(MOST)
+        .map(|listener| format!("`{}`", listener.name));
     let names = match open.len().saturating_sub(MOST) {
         0 => join(names, "and"),
         more => join(names.chain([format!("{more} more")]), "and"),
     };
     let message = format!("whoever reaches this machine may send requests to {names}");
-    let label = format!("expected `verify` in triggers on a public address, found none on {address}");
+    let label =
+        format!("expected `verify` in triggers on a public address, found none on {address}");
     let help = "add verify = { bearer = \"${env:TOKEN}\" } or { hmac_sha256 = ... }, unless it is meant so or a proxy checks";
     let draft = Draft::error(node.span.clone(), message, label, help).warning();
     let label = format!("trigger `{}` asks for no proof", first.name);

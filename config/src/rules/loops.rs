@@ -111,7 +111,10 @@ fn may_write(sink: &mut Sink<'_>, root: &Table, bucket: &str, listener: &Listene
 /// A reply or a dead letter that becomes an object where the trigger listens is its next event.
 fn sends_back(sink: &mut Sink<'_>, bucket: &str, listener: &Listener<'_>) {
     for place in ["on_success", "dead_letter"] {
-        let to = listener.trigger.table(place).and_then(|to| to.table("bucket"));
+        let to = listener
+            .trigger
+            .table(place)
+            .and_then(|to| to.table("bucket"));
         let Some(to) = to.filter(|to| to.string("name") == bucket) else {
             continue;
         };
@@ -126,8 +129,10 @@ fn sends_back(sink: &mut Sink<'_>, bucket: &str, listener: &Listener<'_>) {
             "`{place}` of trigger `{}` writes into the bucket that it listens to",
             listener.name
         );
-        let label = format!("expected a bucket or key that it does not listen to, found `{bucket}`");
-        let help = "write to another bucket, or begin `key` with what is not the `prefix` of the trigger";
+        let label =
+            format!("expected a bucket or key that it does not listen to, found `{bucket}`");
+        let help =
+            "write to another bucket, or begin `key` with what is not the `prefix` of the trigger";
         let draft = Draft::error(target.span.clone(), message, label, help).warning();
         sink.add(draft.with(name(listener).clone(), "the trigger listens here"));
     }
@@ -135,15 +140,27 @@ fn sends_back(sink: &mut Sink<'_>, bucket: &str, listener: &Listener<'_>) {
 
 /// Whether a key with placeholders can be one that the trigger listens to.
 fn may_match(listener: &Listener<'_>, key: &str) -> bool {
-    let (start, end) = (
-        key.split('{').next().unwrap_or_default(),
-        key.rsplit('}').next().unwrap_or_default(),
-    );
+    let (start, opened) = key.split_once('{').unwrap_or((key, ""));
+    let (closed, end) = key.rsplit_once('}').unwrap_or(("", key));
+    let first = opened.split('}').next().unwrap_or_default();
+    let last = closed.rsplit('{').next().unwrap_or_default();
     let prefix = listener.source.string("prefix");
+    let starts = match prefix.strip_prefix(start) {
+        Some(rest) => may_stand_for(first, rest),
+        None => start.starts_with(&prefix),
+    };
+    let ends = |suffix: &String| match suffix.strip_suffix(end) {
+        Some(rest) => may_stand_for(last, rest),
+        None => end.ends_with(suffix.as_str()),
+    };
     let suffixes = listener.source.strings("suffix");
-    let starts = start.starts_with(&prefix) || prefix.starts_with(start);
-    let ends = |suffix: &String| end.ends_with(suffix.as_str()) || suffix.ends_with(end);
     starts && (suffixes.is_empty() || suffixes.iter().any(ends))
+}
+
+/// Types and subjects hold anything, ids and dates do not.
+fn may_stand_for(placeholder: &str, part: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    matches!(placeholder, "type" | "subject") || part.chars().all(plain)
 }
 
 /// Where the trigger names its bucket.

@@ -99,17 +99,23 @@ fn no_headers(sink: &mut Sink<'_>, name: &str, trigger: &Table) {
     } else {
         return;
     };
-    let headers = trigger.table("filter").and_then(|filter| filter.get("headers"));
+    let headers = trigger
+        .table("filter")
+        .and_then(|filter| filter.get("headers"));
     let idempotency = trigger.table("idempotency");
     for (key, node) in [
-        ("idempotency.key", idempotency.and_then(|table| table.get("key"))),
+        (
+            "idempotency.key",
+            idempotency.and_then(|table| table.get("key")),
+        ),
         ("order_by", trigger.get("order_by")),
         ("filter.headers", headers),
     ] {
         let Some(node) = node.filter(|node| names_header(node)) else {
             continue;
         };
-        let message = format!("`{key}` of trigger `{name}` asks for a header, and {what} have none");
+        let message =
+            format!("`{key}` of trigger `{name}` asks for a header, and {what} have none");
         let label = "expected $.json.path or attr:name, found a header";
         sink.add(Draft::error(node.span.clone(), message, label, help));
     }

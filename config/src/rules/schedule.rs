@@ -17,14 +17,18 @@ fn zone(sink: &mut Sink<'_>, name: &str, schedule: &Table) {
     let Some(zone) = schedule.get("timezone").filter(|node| node.given) else {
         return;
     };
-    let other = ["every", "at"].into_iter().find(|key| schedule.get(key).is_some());
+    let other = ["every", "at"]
+        .into_iter()
+        .find(|key| schedule.get(key).is_some());
     let Some(other) = other.filter(|_| schedule.get("cron").is_none()) else {
         return;
     };
     let message = format!("`schedule.timezone` of trigger `{name}` is for `cron` only");
     let label = format!("expected no time zone with `{other}`, found one");
     let help = match other {
-        "every" => "remove it: `every` is elapsed time, the same everywhere; for a time of day use `cron`",
+        "every" => {
+            "remove it: `every` is elapsed time, the same everywhere; for a time of day use `cron`"
+        }
         _ => "remove it, and write the offset in `at`, such as \"2027-01-01T00:00:00+01:00\"",
     };
     let mut draft = Draft::error(zone.key_span.clone(), message, label, help);

@@ -65,15 +65,23 @@ pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
             let table = format!("triggers.*.{}", shared.kind);
             for key in shared.settings {
                 let what = shared.what;
-                let setting = Setting { table: &table, key, what };
-                agree(sink, source, &setting, &listeners, |listener| listener.source);
+                let setting = Setting {
+                    table: &table,
+                    key,
+                    what,
+                };
+                agree(sink, source, &setting, &listeners, |listener| {
+                    listener.source
+                });
             }
             let setting = Setting {
                 table: "triggers.*",
                 key: "unmatched",
                 what: shared.what,
             };
-            agree(sink, source, &setting, &listeners, |listener| listener.trigger);
+            agree(sink, source, &setting, &listeners, |listener| {
+                listener.trigger
+            });
         }
     }
 }
@@ -133,21 +141,17 @@ fn agree<'t>(
             "triggers `{}` and `{}` share {what} `{source}`, but not `{key}`",
             first.name, other.name
         );
-        let (label, help) = if peer.given {
-            (
-                format!("expected the same `{key}` as in trigger `{peer_name}`, found another"),
-                format!("make both the same: `{key}` is about the {what}, not about one trigger"),
-            )
+        let found = if peer.value.is_some() {
+            "found another"
         } else {
-            (
-                format!("expected the same `{key}` as in trigger `{peer_name}`, which has none"),
-                match default(setting) {
-                    Some(default) => {
-                        format!("write the same `{key}` in both: left out, it is {default}")
-                    }
-                    None => format!("write the same `{key}` in both: it is about the {what}"),
-                },
-            )
+            "which has none"
+        };
+        let label = format!("expected the same `{key}` as in trigger `{peer_name}`, {found}");
+        let help = match default(setting).filter(|_| !peer.given) {
+            Some(default) => format!("write the same `{key}` in both: left out, it is {default}"),
+            None => {
+                format!("make both the same: `{key}` is about the {what}, not about one trigger")
+            }
         };
         let said = if peer.given {
             "says otherwise here"

@@ -59,7 +59,7 @@ impl Schedules {
                 }
             } else {
                 let gap = if n > 0 { "\n" } else { "" };
-                print!("{gap}{}", show(trigger, schedule, &ticks));
+                print!("{gap}{}", show(trigger, schedule, from, &ticks));
             }
         }
         Ok(())
@@ -131,13 +131,14 @@ fn ticks<'a>(trigger: &'a str, schedule: &Schedule, from: Timestamp, next: u32) 
     ticks.take(next as usize).map(line).collect()
 }
 
-fn show(trigger: &str, schedule: &Schedule, ticks: &[Line<'_>]) -> String {
+fn show(trigger: &str, schedule: &Schedule, from: Timestamp, ticks: &[Line<'_>]) -> String {
     let mut text = match &schedule.when {
         When::Cron(cron) => format!("{trigger}: {} in {}\n", cron.expression(), cron.zone()),
         When::Every(interval) => {
             let interval = humantime::format_duration(*interval);
             format!(
-                "{trigger}: every {interval}, if it began then; it counts from when it was new\n"
+                "{trigger}: every {interval}, counted from {from} (a running engine counts from \
+                 when the schedule was new)\n"
             )
         }
         When::At(_) => format!("{trigger}: once\n"),
@@ -152,7 +153,7 @@ fn show(trigger: &str, schedule: &Schedule, ticks: &[Line<'_>]) -> String {
         written.expect("a string takes all that is written");
     }
     if ticks.is_empty() {
-        text.push_str("  it is past\n");
+        text.push_str(&format!("  no tick after {from}\n"));
     } else if !schedule.jitter.is_zero() {
         let jitter = humantime::format_duration(schedule.jitter);
         text.push_str(&format!("  each comes up to {jitter} later\n"));
@@ -175,8 +176,13 @@ mod tests {
             catch_up: CatchUp::Latest,
             overlap: Overlap::Skip,
         };
-        let ticks = ticks("nightly", &schedule, from.parse().unwrap(), next);
-        show("nightly", &schedule, &ticks)
+        let from = from.parse().unwrap();
+        show(
+            "nightly",
+            &schedule,
+            from,
+            &ticks("nightly", &schedule, from, next),
+        )
     }
 
     fn cron(expression: &str) -> When {
@@ -215,7 +221,8 @@ mod tests {
         let (from, at) = ("2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z");
         assert_eq!(
             preview(five, Duration::ZERO, from, 1),
-            "nightly: every 5m, if it began then; it counts from when it was new
+            "nightly: every 5m, counted from 2027-01-01T00:00:00.000Z (a running engine counts from \
+             when the schedule was new)
   2027-01-01T00:05:00.000Z
 "
         );
@@ -226,7 +233,7 @@ mod tests {
         );
         assert_eq!(
             preview(once(), Duration::from_secs(5), at, 5),
-            "nightly: once\n  it is past\n"
+            "nightly: once\n  no tick after 2027-01-02T00:00:00.000Z\n"
         );
     }
 }

@@ -97,6 +97,7 @@ impl Window {
 
     pub(super) fn load_failed(&mut self) {
         self.loading = None;
+        self.evict();
     }
 
     pub(super) fn loaded(&mut self, page: Vec<Waiting>) {

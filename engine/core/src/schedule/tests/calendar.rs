@@ -17,11 +17,15 @@ fn ticks_where_the_clock_changes() {
         let forward: Vec<_> = std::iter::successors(next(&plan.from()), next).collect();
         assert_eq!(text(&forward), text(&ticks), "{what:?}");
 
-        let last = |until: Timestamp| cron.last_until(until).filter(|at| *at > plan.from());
-        let before = |at: &Timestamp| last(Timestamp(at.0 - 1));
-        let mut back: Vec<_> = std::iter::successors(last(plan.to()), before).collect();
-        back.reverse();
-        assert_eq!(text(&back), text(&ticks), "{what:?}, backwards");
+        // From anywhere in between, the same are found in both directions.
+        for minute in (0..=48 * 60).step_by(5) {
+            let here = plan.from().plus(Duration::from_secs(minute * 60));
+            let last = cron.last_until(here).filter(|at| *at > plan.from());
+            let before = ticks.iter().rfind(|at| **at <= here).copied();
+            assert_eq!(last, before, "{what:?} until {here}");
+            let after = ticks.iter().find(|at| **at > here).copied();
+            assert_eq!(next(&here), after, "{what:?} after {here}");
+        }
     }
 }
 
