@@ -15,3 +15,4 @@ mod lanes;
 mod quickstart;
 mod schedules;
 mod start;
+mod templates;

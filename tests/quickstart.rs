@@ -2,23 +2,38 @@
 
 use std::{fs, path::Path};
 
-use crate::harness::{Site, component, files, photo, root, wait_until};
+use serde_json::Value;
+
+use crate::harness::{Client, Site, files, photo, root, wait_until};
 
 /// The quickstart of the README, moved into a site.
 fn quickstart() -> Site {
+    // The report is for one test alone, which does not wait for a minute.
+    quickstart_every("1h")
+}
+
+fn quickstart_every(every: &str) -> Site {
     let file = root().join("config/examples/quickstart.toml");
     let text = fs::read_to_string(file).expect("the quickstart is there");
-    let wasm = component("thumbnail");
+    let built = root().join("functions/build");
     let text = text
-        .replace(
-            "../../functions/build/thumbnail.wasm",
-            wasm.to_str().expect("UTF-8"),
-        )
+        .replace("../../functions/build", built.to_str().expect("UTF-8"))
         .replace("../../", "./")
-        .replace("[engine]", "[engine]\nadmin = \"127.0.0.1:0\"");
+        .replace(
+            "[engine]",
+            "[engine]\nadmin = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"",
+        )
+        .replace("every = \"1m\"", &format!("every = \"{every}\""));
     let site = Site::new(&text);
-    site.bucket("uploads");
-    site.bucket("thumbnails");
+    for bucket in [
+        "uploads",
+        "thumbnails",
+        "announcements",
+        "tables",
+        "reports",
+    ] {
+        site.bucket(bucket);
+    }
     site
 }
 
@@ -121,5 +136,57 @@ fn a_broken_photo_becomes_a_dead_letter_and_is_redriven_once_it_is_whole() {
     assert_thumbnails(&site, "rocket.jpg");
     engine.wait_idle();
     assert_eq!(site.dead_letters(), 0);
+    engine.stop();
+}
+
+#[test]
+fn every_webhook_is_announced() {
+    let site = quickstart();
+    let engine = site.start();
+    let client = Client::new(&engine.http().expect("an address"));
+    let file =
+        fs::read_to_string(root().join("tests/data/webhooks/github.jsonl")).expect("is there");
+    let webhooks: Vec<Value> = file
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("JSON"))
+        .collect();
+    for webhook in &webhooks {
+        let event = webhook["event"].as_str().expect("a name");
+        let headers = [
+            ("X-GitHub-Event", event),
+            ("Content-Type", "application/json"),
+        ];
+        let replied = client.post("/hooks/github", &headers, webhook["payload"].to_string());
+        assert_eq!(replied.status, 202, "{replied:?}");
+    }
+    engine.wait_idle();
+    assert_eq!(site.dead_letters(), 0);
+    let announced = files(&site.path("buckets/announcements"));
+    assert_eq!(announced.len(), webhooks.len());
+    let all: Vec<String> = announced
+        .iter()
+        .map(|key| fs::read_to_string(site.path("buckets/announcements").join(key)).expect("text"))
+        .collect();
+    let opened = "Codertocat: pull request opened in Codertocat/Hello-World: “Update the README with new information.”\nhttps://github.com/Codertocat/Hello-World/pull/2\n";
+    assert!(all.iter().any(|text| text == opened), "{}", all.concat());
+    engine.stop();
+}
+
+#[test]
+fn the_weather_is_reported_as_another_tool_computes_it() {
+    let site = quickstart_every("1s");
+    let tables = root().join("tests/data/tables");
+    fs::copy(
+        tables.join("seattle-weather.csv"),
+        site.path("buckets/tables/seattle-weather.csv"),
+    )
+    .expect("copied");
+    let engine = site.start();
+    let report = site.path("buckets/reports/weather.json");
+    wait_until("the report is there", || report.exists());
+    let json = |path: &Path| -> Value {
+        serde_json::from_slice(&fs::read(path).expect("it is read")).expect("JSON")
+    };
+    assert_eq!(json(&report), json(&tables.join("weather-expected.json")));
     engine.stop();
 }

@@ -326,7 +326,7 @@ fn is_pattern(name: &str, value: &DeValue<'_>) -> bool {
     match value {
         DeValue::Table(_) => matches!(name, "anything-but"),
         DeValue::Array(array) => {
-            let first = array.get(0).and_then(|first| first.get_ref().as_str());
+            let first = array.first().and_then(|first| first.get_ref().as_str());
             let compares = COMPARISONS.iter().any(|(word, _)| first == Some(word));
             name == "anything-but" || name == "numeric" && compares
         }

@@ -146,4 +146,12 @@ proptest! {
         check(&format!("[functions.f]\n{key} = {value}\n"));
         check(&format!("[functions.f]\n{key} = '{value}'\n"));
     }
+
+    #[test]
+    fn any_paths(paths in proptest::collection::vec("(/([a-c.:*]|\\{[a-c*]{0,2}\\}){0,2}){1,4}", 1..4)) {
+        let triggers = paths.iter().enumerate().map(|(n, path)| {
+            format!("[triggers.t{n}]\nfunction = \"f\"\nhttp = {{ path = \"{path}\" }}\n")
+        });
+        check(&format!("functions.f.component = \"f\"\n{}", triggers.collect::<String>()));
+    }
 }

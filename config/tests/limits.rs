@@ -253,3 +253,41 @@ fn a_large_broken_file_is_told_in_time() {
         "19500 more problems are not shown"
     );
 }
+
+#[test]
+fn a_large_file_with_triggers_is_told_in_time() {
+    let many = |line: &dyn Fn(usize) -> String| -> String { (0..3_000).map(line).collect() };
+    let functions = "[functions.f]\ncomponent = \"f\"\nallow = { emit = [\"a\", \"b\"] }\n";
+    let chain = |n: usize| {
+        format!(
+            "triggers.t{n} = {{ function = \"f\", event = {{ type = \"e{n}\" }}, on_success.event.type = \"e{}\" }}\n",
+            n + 1
+        )
+    };
+    let one_type =
+        |n: usize| format!("triggers.t{n} = {{ function = \"f\", event = {{ type = \"a\" }} }}\n");
+    let one_path = |n: usize| {
+        format!(
+            "triggers.t{n} = {{ function = \"f\", http = {{ path = \"/a\", mode = \"sync\" }} }}\n"
+        )
+    };
+    let zones = |n: usize| {
+        format!(
+            "triggers.t{n}.schedule = {{ cron = \"61 * * * *\", timezone = \"Nowhere/{n}\" }}\n"
+        )
+    };
+    for (lines, problems) in [
+        (many(&chain), 1),
+        (many(&one_type), 1),
+        (many(&one_path), 501),
+        (many(&zones), 501),
+    ] {
+        // Dotted keys of the file itself come before its tables.
+        let text = format!("{lines}{functions}");
+        let found = match parse(Path::new("t.toml"), &text) {
+            Ok(loaded) => loaded.warnings,
+            Err(invalid) => invalid.problems,
+        };
+        assert_eq!(found.len(), problems, "{}", found[0]);
+    }
+}

@@ -19,8 +19,15 @@ pub(super) struct Window {
     known: HashSet<Seq>,
     /// If more waits in the journal: all of it sorts after this.
     more_after: Option<Option<Key>>,
-    /// What arrived while a page is being read, and may be in it or not.
-    loading: Option<Vec<Waiting>>,
+    loading: Option<Loading>,
+}
+
+/// What happened while a page is being read. The page may tell of it or not.
+#[derive(Debug, Default)]
+struct Loading {
+    arrived: Vec<Waiting>,
+    /// Whatever the page has of these is old: they are gone, or arrived anew.
+    ended: HashSet<Seq>,
 }
 
 impl Window {
@@ -64,6 +71,9 @@ impl Window {
 
     pub(super) fn ended(&mut self, seq: Seq) {
         self.known.remove(&seq);
+        if let Some(loading) = &mut self.loading {
+            loading.ended.insert(seq);
+        }
     }
 
     pub(super) fn arrived(&mut self, delivery: Waiting) {
@@ -73,8 +83,8 @@ impl Window {
         let key = (delivery.due, delivery.seq);
         match self.more_after {
             Some(after) if Some(key) > after => {
-                if let Some(arrivals) = &mut self.loading {
-                    arrivals.push(delivery);
+                if let Some(loading) = &mut self.loading {
+                    loading.arrived.push(delivery);
                 }
             }
             _ => {
@@ -91,7 +101,7 @@ impl Window {
 
     /// What to read: after which key, and how many.
     pub(super) fn load(&mut self) -> (Option<Key>, usize) {
-        self.loading = Some(Vec::new());
+        self.loading = Some(Loading::default());
         (self.more_after.flatten(), self.limit)
     }
 
@@ -101,16 +111,18 @@ impl Window {
     }
 
     pub(super) fn loaded(&mut self, page: Vec<Waiting>) {
-        let arrivals = self.loading.take().unwrap_or_default();
+        let meanwhile = self.loading.take().unwrap_or_default();
         let last = page.last().map(|last| (last.due, last.seq));
         let complete = page.len() < self.limit;
         self.more_after = if complete { None } else { Some(last) };
         for delivery in page {
-            self.insert(delivery);
+            if !meanwhile.ended.contains(&delivery.seq) {
+                self.insert(delivery);
+            }
         }
         // The page may have been read before these were written; those that sort before its end,
         // or all if it reached the end of the queue, would not be read again.
-        for delivery in arrivals {
+        for delivery in meanwhile.arrived {
             if complete || Some((delivery.due, delivery.seq)) <= last {
                 self.insert(delivery);
             }

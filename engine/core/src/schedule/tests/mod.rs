@@ -177,6 +177,16 @@ const PLANS: &[Plan] = &[
             "2026-10-26T02:30:40+01:00",
         ],
     ),
+    plan(
+        "Europe/Berlin",
+        "0 30 */2 25 10 *",
+        "2026-10-23T03:45:00+02:00",
+        &[
+            "2026-10-25T00:30:00+02:00",
+            "2026-10-25T02:30:00+02:00",
+            "2026-10-25T02:30:00+01:00",
+        ],
+    ),
     // A beginning in the second of the two hours: the first was before.
     plan(
         "Europe/Berlin",
