@@ -110,8 +110,11 @@ dead_letter = { event = { type = "again" } }
     engine.stop();
 }
 
+/// The requests that a server took: head, in lower case, and body.
+type Taken = Arc<Mutex<Vec<(String, String)>>>;
+
 /// A server that takes what is posted to it. The first `failures` requests get 503.
-fn receiver(failures: usize) -> (String, Arc<Mutex<Vec<(String, String)>>>) {
+fn receiver(failures: usize) -> (String, Taken) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let taken = Arc::new(Mutex::new(Vec::new()));

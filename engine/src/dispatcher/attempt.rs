@@ -111,6 +111,14 @@ impl Dispatcher {
     /// Runs the delivery once; what is returned is to run again.
     pub(super) async fn deliver(&self, seq: Seq) -> Option<Waiting> {
         let delivery = self.read(|| self.journal.delivery(seq)).await??;
+        if delivery.due > clock::now() {
+            // News of it came late, after it had run from a page and failed: its rest is not over.
+            return Some(Waiting {
+                seq,
+                due: delivery.due,
+                size: delivery.event.size(),
+            });
+        }
         match &delivery.work {
             Work::Handle => self.handle(delivery).await,
             Work::Outbox(action) => {

@@ -109,9 +109,11 @@ impl Trigger {
         }
     }
 
-    /// The idempotency key that the user chose, if the event has it.
+    /// The idempotency key that the user chose, if the event has it. An empty text says nothing, or
+    /// all senders who leave it out would mean the same.
     pub(super) fn key(&self, parsed: &Parsed<'_>) -> Option<String> {
-        self.idempotency.as_ref()?.key.scalar(parsed)
+        let key = self.idempotency.as_ref()?.key.scalar(parsed)?;
+        Some(key).filter(|key| !key.is_empty())
     }
 
     /// How long a completed key is remembered.

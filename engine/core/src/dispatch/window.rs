@@ -151,3 +151,87 @@ impl Window {
         self.more_after = Some(last);
     }
 }
+
+/// What chance seldom brings about; the model has the rest.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(seq: Seq, due: i64) -> Waiting {
+        Waiting {
+            seq,
+            due: Timestamp(due),
+            size: 0,
+        }
+    }
+
+    /// A window of two with what is due at 10 and 20, and more in the journal after that.
+    fn full() -> Window {
+        let mut window = Window::new(2);
+        assert_eq!(window.load(), (None, 2));
+        window.loaded(vec![waiting(1, 10), waiting(2, 20)]);
+        window
+    }
+
+    fn seqs(window: &Window) -> Vec<Seq> {
+        window.waiting.values().map(|one| one.seq).collect()
+    }
+
+    #[test]
+    fn what_ended_while_a_page_was_read_is_not_brought_back_by_it() {
+        let mut window = full();
+        window.start();
+        // Earlier ones push the window's end before what runs.
+        for seq in 3..8 {
+            window.arrived(waiting(seq, 0));
+        }
+        assert_eq!(seqs(&window), [3, 4]);
+        assert_eq!(window.load(), (Some((Timestamp(0), 4)), 2));
+        window.ended(1);
+        window.loaded(vec![waiting(5, 0), waiting(1, 10)]);
+        assert_eq!(seqs(&window), [3, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_to_run_again_is_due_as_it_arrived_and_not_as_a_page_has_it() {
+        let mut window = full();
+        window.start();
+        for (seq, due) in [(3, 0), (4, 0), (5, 12), (6, 13)] {
+            window.arrived(waiting(seq, due));
+        }
+        window.load();
+        window.ended(1);
+        window.arrived(waiting(1, 11));
+        window.loaded(vec![waiting(1, 10), waiting(5, 12)]);
+        let keys: Vec<_> = window
+            .waiting
+            .keys()
+            .map(|(due, seq)| (due.0, *seq))
+            .collect();
+        assert_eq!(keys, [(0, 3), (0, 4), (11, 1), (12, 5)]);
+    }
+
+    #[test]
+    fn nothing_is_left_to_the_journal_while_a_page_is_read() {
+        let mut window = full();
+        assert_eq!(window.load(), (Some((Timestamp(20), 2)), 2));
+        for seq in 3..8 {
+            window.arrived(waiting(seq, 0));
+        }
+        assert_eq!(seqs(&window), [3, 4, 5, 6, 7, 1, 2]);
+        window.loaded(vec![waiting(8, 30), waiting(9, 40)]);
+        assert_eq!(seqs(&window), [3, 4]);
+        assert_eq!(window.load(), (Some((Timestamp(0), 4)), 2));
+    }
+
+    #[test]
+    fn a_page_that_failed_leaves_no_more_in_memory_than_one_that_came() {
+        let mut window = full();
+        window.load();
+        for seq in 3..8 {
+            window.arrived(waiting(seq, 0));
+        }
+        window.load_failed();
+        assert_eq!(seqs(&window), [3, 4]);
+    }
+}
