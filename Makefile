@@ -32,7 +32,7 @@ test: functions
 
 # Twenty kills in `make test`, two hundred here.
 soak: functions
-	TIDEMILL_KILLS=200 cargo test --locked --package tidemill --test end_to_end -- faults --nocapture
+	TIDEMILL_KILLS=200 cargo test --locked --package tidemill --test end_to_end -- faults --nocapture --test-threads=1
 
 functions: tools
 	functions/build.sh

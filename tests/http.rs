@@ -265,6 +265,53 @@ fn a_call_with_an_idempotency_key_runs_once() {
 }
 
 #[test]
+fn an_id_is_known_while_its_event_waits_is_dead_or_gone() {
+    let site = Site::new(
+        r#"
+[functions.probe]
+component = "PROBE"
+allow = { store = ["probe"] }
+[triggers.take]
+function = "probe"
+http = { path = "/take" }
+"#,
+    );
+    let engine = site.start();
+    let client = Client::new(&engine.http().expect("an address"));
+    let take = |id: &str, body: &str| {
+        let replied = client.post("/take", &[("Idempotency-Key", id)], body);
+        (replied.status, replied.body)
+    };
+    let slow = r#"{"do": "sleep", "ms": 1000}"#;
+    let accepted = (202, r#"{"id":"slow"}"#.to_owned());
+    assert_eq!(take("slow", slow), accepted);
+    assert_eq!(take("slow", slow), accepted);
+    assert_eq!(take("slow", "{}").0, 422);
+    engine.wait_idle();
+    assert_eq!(take("slow", slow), accepted);
+    assert_eq!(take("slow", "{}").0, 422);
+
+    let bad = r#"{"do": "reject"}"#;
+    let again = |step: &str, dead: usize| {
+        assert_eq!(take("bad", bad).0, 202, "{step}");
+        assert_eq!(take("bad", "{}").0, 422, "{step}");
+        engine.wait_idle();
+        assert_eq!(site.dead_letters(), dead, "{step}");
+    };
+    take("bad", bad);
+    engine.wait_idle();
+    again("dead", 1);
+    site.succeeds(&["dead-letters", "redrive", "--all"]);
+    engine.wait_idle();
+    again("redriven, and dead again", 1);
+    site.succeeds(&["dead-letters", "purge", "--all", "--yes"]);
+    again("purged", 0);
+    let attempts = engine.metric("tidemill_attempts_total", "");
+    assert_eq!(attempts, 3.0, "one of the slow one, two of the bad one");
+    engine.stop();
+}
+
+#[test]
 fn a_stop_lets_calls_finish_and_takes_no_more() {
     let site = Site::new(&CALLS.replace("500ms", "30s"));
     let engine = site.start();

@@ -105,3 +105,32 @@ schedule = {{ cron = "{cron}", catch_up = "{catch_up}", overlap = "allow" }}
     assert_eq!(site.key("probe", "latest").as_deref(), Some("1"));
     engine.stop();
 }
+
+#[test]
+fn a_preview_shows_what_will_come_around_a_change_of_the_clocks() {
+    let site = Site::new(
+        r#"
+[functions.probe]
+component = "PROBE"
+[triggers.nightly]
+function = "probe"
+schedule = { cron = "30 2 * * *", timezone = "Europe/Berlin" }
+[triggers.often]
+function = "probe"
+schedule = { every = "6h", jitter = "10m" }
+[triggers.once]
+function = "probe"
+schedule = { at = "2026-10-25T12:00:00Z" }
+"#,
+    );
+    let from = ["--next", "3", "--from", "2026-10-24T00:00:00Z"];
+    let preview = |more: &[&str]| {
+        let args = [&["schedule", "preview"], more, &from].concat();
+        site.succeeds(&args)
+    };
+    insta::assert_snapshot!(preview(&[]));
+    insta::assert_snapshot!(preview(&["nightly", "--json"]));
+    let (code, error) = site.fails(&["schedule", "preview", "nightyl"]);
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(error);
+}

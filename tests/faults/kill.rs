@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{TALLY, kills, seed};
-use crate::harness::{Site, files, wait_until};
+use crate::harness::{Site, files, wait_until_none_left};
 
 #[test]
 fn every_object_takes_effect_exactly_once_whenever_the_engine_dies() {
@@ -72,7 +72,7 @@ fn every_object_takes_effect_exactly_once_whenever_the_engine_dies() {
             .collect()
     };
     let engine = site.start();
-    wait_until("every file was handled", || written().len() == all);
+    wait_until_none_left("every file was handled", || all - written().len());
     engine.wait_idle();
     let expected: BTreeSet<String> = files(&inbox).into_iter().collect();
     assert_eq!(expected.len(), all);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{kills, seed};
-use crate::harness::{Client, Site, files, free_port, wait_until};
+use crate::harness::{Client, Site, files, free_port, wait_until, wait_until_none_left};
 
 /// Each source has its own counters, and each of its events emits one that is counted too.
 const CONFIG: &str = r#"
@@ -83,6 +83,7 @@ fn requests_files_and_ticks_take_effect_exactly_once_whenever_the_engine_dies() 
         .map(|sender| {
             let stop = stop.clone();
             let client = Client::new(&format!("127.0.0.1:{port}"));
+            let mut random = random.fork();
             thread::spawn(move || {
                 let mut acknowledged = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
@@ -90,7 +91,11 @@ fn requests_files_and_ticks_take_effect_exactly_once_whenever_the_engine_dies() 
                     let key = [("Idempotency-Key", id.as_str())];
                     let replied = client.try_post("/web", &key, &id, Duration::from_secs(5));
                     match replied {
-                        Ok(replied) if replied.status == 202 => acknowledged.push(id),
+                        Ok(replied) if replied.status == 202 => {
+                            acknowledged.push(id);
+                            // The pace of the arrivals, not a wait for anything.
+                            thread::park_timeout(Duration::from_millis(random.u64(1..30)));
+                        }
                         Ok(replied) => assert_eq!(replied.status, 503, "{replied:?}"),
                         // It is dead, or died with the answer on its lips.
                         Err(_) => thread::park_timeout(Duration::from_millis(5)),
@@ -108,7 +113,7 @@ fn requests_files_and_ticks_take_effect_exactly_once_whenever_the_engine_dies() 
                 let n = dropped.fetch_add(1, Ordering::Relaxed);
                 fs::write(inbox.join(n.to_string()), "x").expect("it is written");
                 // The pace of the arrivals, not a wait for anything.
-                thread::park_timeout(Duration::from_millis(random.u64(1..20)));
+                thread::park_timeout(Duration::from_millis(random.u64(1..30)));
             }
         })
     };
@@ -129,8 +134,8 @@ fn requests_files_and_ticks_take_effect_exactly_once_whenever_the_engine_dies() 
     }
     let dropped = dropped.load(Ordering::Relaxed);
     let handled = |site: &Site| counters(site).get("file").copied().unwrap_or(0);
-    wait_until("every file was handled", || {
-        handled(&site) == dropped as u64
+    wait_until_none_left("every file was handled", || {
+        dropped - handled(&site) as usize
     });
     engine.stop();
     // The last request of a client may have been acknowledged after it stopped to listen; a drain

@@ -9,7 +9,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::{tidemill, wait_until};
+use super::{tidemill, wait_until, wait_until_none_left};
 
 /// A running engine. Killed when dropped.
 pub struct Engine {
@@ -125,8 +125,8 @@ impl Engine {
 
     /// Waits until all that was accepted is settled.
     pub fn wait_idle(&self) {
-        wait_until("nothing is pending", || {
-            self.metric("tidemill_deliveries_pending", "") == 0.0
+        wait_until_none_left("nothing is pending", || {
+            self.metric("tidemill_deliveries_pending", "") as usize
         });
     }
 

@@ -200,6 +200,18 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until nothing is left, however much there was; fails if it is not less for too long.
+pub fn wait_until_none_left(what: &str, mut left: impl FnMut() -> usize) {
+    let mut least = left();
+    while least > 0 {
+        let before = least;
+        wait_until(&format!("{what}; left: {before}"), || {
+            least = left();
+            least < before
+        });
+    }
+}
+
 fn texts(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))

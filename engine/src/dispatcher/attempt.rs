@@ -44,10 +44,10 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Whether the handler replied with a status of 500 or more.
+    /// Whether the handler replied with a status of 500 or more, or with one that no client may get.
     fn is_server_error(&self) -> bool {
         let status = self.reply.as_ref().and_then(|reply| reply.status);
-        status.is_some_and(|status| status >= 500)
+        status.is_some_and(|status| !(200..500).contains(&status))
     }
 
     /// One without a run of a handler behind it.
