@@ -389,7 +389,7 @@ function call(run, words) {
     } catch (error) {
         const refused = error?.payload;
         if (!refused?.tag) throw error;
-        throw new EngineError(refused.tag, words[refused.tag](refused.val));
+        throw new EngineError(refused.tag, words[refused.tag]?.(refused.val) ?? refused.tag);
     }
 }
 
@@ -438,7 +438,8 @@ function toReply(result) {
 
 function toFailure(error) {
     const said = wellFormed(error instanceof Error ? error.message : String(error));
-    if (error instanceof Reject || FINAL.includes(error?.code)) return { tag: "reject", val: said };
+    const final = error instanceof EngineError && FINAL.includes(error.code);
+    if (final || error instanceof Reject) return { tag: "reject", val: said };
     if (error instanceof Retry) return { tag: "retry", val: { afterMs: error.afterMs, reason: said } };
     // Nobody foresaw it, so where it was thrown is worth knowing.
     const place = error instanceof Error && error.stack ? `\n${wellFormed(error.stack)}` : "";

@@ -20,7 +20,7 @@ use tidemill_core::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Beat, Health, ScheduleConnector};
+use super::{Beat, Health, ScheduleConnector, Status};
 
 /// By the clock of the runtime, which runs ahead when nothing is to be done.
 const PATIENCE: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -219,13 +219,23 @@ struct Running {
 }
 
 impl Running {
+    async fn reached(&self, wanted: impl FnMut(&Status) -> bool) {
+        let reached = tokio::time::timeout(PATIENCE, self.health.reached(wanted)).await;
+        assert!(reached.is_ok(), "it stays at {:?}", self.health.status());
+    }
+
     async fn idle(&self) {
-        self.health.reached(|status| status.ready).await;
+        self.reached(|status| status.ready).await;
     }
 
     async fn stop(self) {
         self.stop.cancel();
-        self.task.await.unwrap();
+        self.ended().await;
+    }
+
+    async fn ended(self) {
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        ended.expect("it ends").unwrap();
         assert!(!self.health.status().ready);
     }
 }
@@ -248,9 +258,8 @@ async fn ticks_come_when_they_are_due() {
     assert_eq!(offer.event.subject.as_deref(), Some("t"));
     let data = r#"{"late_ms":0,"previous":"2026-03-29T01:00:00.000Z","scheduled":"2026-03-30T00:30:00.000Z"}"#;
     assert_eq!(offer.event.data, data);
-    running.health.reached(|status| status.offered == 3).await;
+    running.reached(|status| status.offered == 3).await;
     running
-        .health
         .reached(|status| status.next == Some(at("2026-04-01T02:30:00+02:00")))
         .await;
     running.stop().await;
@@ -290,7 +299,7 @@ async fn at_ticks_once_or_never() {
     let once = schedule(When::At(at("2027-01-01T00:00:00Z")));
     let running = machine.start(&once);
     machine.expect(&["2027-01-01T00:00:00.000Z"]).await;
-    running.health.reached(|status| status.next.is_none()).await;
+    running.reached(|status| status.next.is_none()).await;
     running.stop().await;
     let running = machine.start(&once);
     running.idle().await;
@@ -346,7 +355,7 @@ async fn a_tick_during_the_one_before_is_left_out() {
     let running = machine.start(&hourly);
     machine.expect(&["2026-05-05T13:00:00.000Z"]).await;
     machine.fake.with(|inner| inner.busy = true);
-    running.health.reached(|status| status.skipped == 2).await;
+    running.reached(|status| status.skipped == 2).await;
     assert_eq!(machine.cursor().at, at("2026-05-05T15:00:00Z"));
     machine.fake.with(|inner| inner.busy = false);
     machine
@@ -380,10 +389,7 @@ async fn nothing_is_lost_while_the_journal_is_full() {
     running.idle().await;
     // Some five seconds apart: two hours.
     machine.fake.with(|inner| inner.failures = 1440);
-    running
-        .health
-        .reached(|status| status.trouble.is_some())
-        .await;
+    running.reached(|status| status.trouble.is_some()).await;
     machine
         .expect(&[
             "2026-05-05T13:00:00.000Z",
@@ -391,10 +397,7 @@ async fn nothing_is_lost_while_the_journal_is_full() {
             "2026-05-05T15:00:00.000Z",
         ])
         .await;
-    running
-        .health
-        .reached(|status| status.trouble.is_none())
-        .await;
+    running.reached(|status| status.trouble.is_none()).await;
     // A commit whose receipt is lost is a commit.
     machine.fake.with(|inner| inner.lost = 1);
     machine
@@ -408,7 +411,7 @@ async fn nothing_is_lost_while_the_journal_is_full() {
         .await;
     // The engine stops.
     machine.fake.with(|inner| inner.stopping = true);
-    running.task.await.unwrap();
+    running.ended().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -452,18 +455,12 @@ async fn a_clock_that_is_set_back_repeats_nothing() {
     // Far back: it says so, and goes on when the clock has come so far again.
     machine.set(at("2026-05-01T00:00:00Z"));
     let running = machine.start(&hourly);
-    running
-        .health
-        .reached(|status| status.trouble.is_some())
-        .await;
+    running.reached(|status| status.trouble.is_some()).await;
     let next = running.health.status().next;
     assert_eq!(next, Some(at("2026-05-05T16:00:00Z")));
     ids.push("2026-05-05T16:00:00.000Z");
     machine.expect(&ids).await;
-    running
-        .health
-        .reached(|status| status.trouble.is_none())
-        .await;
+    running.reached(|status| status.trouble.is_none()).await;
     running.stop().await;
 }
 
