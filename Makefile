@@ -28,7 +28,7 @@ test: functions
 	cargo clippy --locked --manifest-path functions/Cargo.toml --workspace --all-targets -- --deny warnings
 	cargo test --locked --workspace
 	cargo test --locked --manifest-path functions/Cargo.toml --workspace
-	node --test functions/sdk-js
+	node --test functions/tests/sdk-js/*.test.js
 
 # Twenty kills in `make test`, two hundred here.
 soak: functions

@@ -106,19 +106,22 @@ build_js() {
         say "node and npm are missing: guests in JavaScript are made by a tool from npm"
         install nodejs npm
     fi
+    node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' ||
+        die "node $(node --version) is too old: guests in JavaScript need 18 or newer, see https://nodejs.org"
     if [ ! -x "$tool" ] || [ package-lock.json -nt "$stamp" ]; then
         [ -z "${NO_INSTALL:-}" ] || die "not installing, as NO_INSTALL is set. Run: npm ci --prefix functions"
         say "installing $(sed -n 's/.*"\(componentize-qjs\)": .*/\1/p' package.json) by npm, into functions/node_modules"
+        # package.json pins the version: later ones lack the binaries of some platforms, and `npm ci` takes no such lock.
         npm ci --no-audit --no-fund --loglevel=error >&2
         touch "$stamp"
     fi
     for guest in "${js_guests[@]}"; do
         source=examples/$guest/$guest.js
         built=$out/$guest.wasm
-        # Up to date, unless its source, the SDK, the contract or the tool is newer.
-        [ -f "$built" ] && [ -z "$(find "$source" sdk-js wit "$stamp" -newer "$built" -print -quit)" ] && continue
+        # Up to date, unless its source, the SDK, the contract, the tool or its flags are newer.
+        [ -f "$built" ] && [ -z "$(find "$source" sdk-js wit build.sh "$stamp" -newer "$built" -print -quit)" ] && continue
         # Its output matters if it fails.
-        log=$("$tool" --sync --opt-size --minify --module-root . --wit wit --js "$source" --output "$out/$guest.tmp" 2>&1) ||
+        log=$("$tool" --sync --minify --module-root . --wit wit --js "$source" --output "$out/$guest.tmp" 2>&1) ||
             die "$source: $log"
         publish "$out/$guest.tmp" "$guest"
     done

@@ -21,7 +21,8 @@ pub fn start(format: LogFormat) {
     let filter = EnvFilter::builder()
         .with_env_var("TIDEMILL_LOG")
         .try_from_env()
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+        // The scheduler tells of its own housekeeping.
+        .unwrap_or_else(|_| EnvFilter::new("info,tokio_cron_scheduler=warn"));
     let terminal = io::stderr().is_terminal();
     let json = match format {
         LogFormat::Auto => !terminal,

@@ -80,7 +80,7 @@ impl Source {
         let look = move || {
             let status = health.status();
             let text = match (status.trouble, status.next) {
-                (Some(trouble), _) => return (false, trouble),
+                (Some(trouble), _) => trouble,
                 (None, Some(next)) => format!("next tick at {next}"),
                 (None, None) if status.ready => "no tick is left".into(),
                 (None, None) => "looking what is due".into(),

@@ -2,8 +2,11 @@
 
 /** Bytes, text, or anything that becomes JSON. */
 export type Data = Uint8Array | ArrayBuffer | string | object | number | boolean;
+/** A name with several values is there several times. */
+export type Headers = Record<string, string | number | ReadonlyArray<string | number>>;
 
-export interface Event {
+export class Event {
+    private constructor();
     readonly id: string;
     readonly source: string;
     readonly type: string;
@@ -24,6 +27,8 @@ export interface Event {
 
 export interface Reply {
     readonly status: number | null;
+    readonly headers: ReadonlyArray<readonly [string, string]>;
+    readonly body: Uint8Array;
 }
 
 export interface StoredObject {
@@ -38,6 +43,7 @@ export interface Store {
     text(key: string): string | null;
     json(key: string): any;
     set(key: string, value: Data): void;
+    update<T extends Exclude<Data, Uint8Array | ArrayBuffer> | null>(key: string, change: (value: any) => T): T;
     delete(key: string): void;
     exists(key: string): boolean;
     increment(key: string, delta?: number): number;
@@ -45,28 +51,44 @@ export interface Store {
 }
 
 export interface Bucket {
-    read(key: string): Uint8Array;
+    read(key: string, range?: { offset: number; length: number }): Uint8Array;
     text(key: string): string;
     head(key: string): StoredObject;
     write(key: string, content: Data): void;
     delete(key: string): void;
-    list(prefix?: string, after?: string | null): StoredObject[];
+    list(prefix?: string): Generator<StoredObject, void>;
 }
 
 type Line = (message: unknown, fields?: Record<string, unknown>) => void;
 
 export class Retry extends Error {
     constructor(reason: string, options?: { afterMs?: number });
+    readonly afterMs: number | null;
 }
 export class Reject extends Error {
     constructor(reason: string);
 }
+export class EngineError extends Error {
+    constructor(code: EngineError["code"], message: string);
+    readonly code:
+        | "not-found"
+        | "changed"
+        | "denied"
+        | "too-large"
+        | "failed"
+        | "no-such-store"
+        | "access-denied"
+        | "other"
+        | "upstream"
+        | "io";
+}
 export function define(run: (event: Event) => Reply | Data | null | undefined | void): object;
-export function reply(body: Data | null, options?: { status?: number; headers?: Record<string, string> }): Reply;
-export function emit(type: string, data?: Data, options?: { subject?: string; headers?: Record<string, string> }): string;
+export function reply(body: Data | null, options?: { status?: number; headers?: Headers }): Reply;
+export function emit(type: string, data?: Data | null, options?: { subject?: string | null; headers?: Headers }): string;
 export function config(name: string): string | null;
 export function decode(data: Uint8Array): string;
 export function encode(text: string): Uint8Array;
 export const kv: { open(name: string): Store };
 export const bucket: { open(name: string): Bucket };
+export const random: { bytes(length: number): Uint8Array; number(): number };
 export const log: { trace: Line; debug: Line; info: Line; warn: Line; error: Line };

@@ -7,8 +7,8 @@
  *         emit("order.paid", { order: event.json().order });
  *     });
  *
- * What a handler may ask for is in this file. It runs in QuickJS: the language is all there, the web's APIs
- * are not (no fetch, timers, console, URL, Buffer). Handlers are not async.
+ * What a handler may ask for is in this file; its types are in tidemill.d.ts. It runs in QuickJS: the language is all
+ * there, the web's APIs are not (no fetch, timers, console, URL, Buffer). Handlers are not async.
  *
  * The engine's calls trap on a value of the wrong type, which is nobody's idea of a message. So everything is
  * checked here first, and what a call refuses is thrown as an `EngineError` that says so in words.
@@ -28,10 +28,7 @@ export { decode, encode };
 
 /** Thrown by a handler: try again later, by the trigger's policy. */
 export class Retry extends Error {
-    /**
-     * @param {string} reason for the person who reads the dead letters
-     * @param {{ afterMs?: number }} [options] not before so many milliseconds
-     */
+    /** The reason is for the person who reads the dead letters; `afterMs`: not before so many milliseconds. */
     constructor(reason, { afterMs = null } = {}) {
         super(reason);
         this.name = "Retry";
@@ -41,7 +38,7 @@ export class Retry extends Error {
 
 /** Thrown by a handler: never try again, the event itself is wrong. */
 export class Reject extends Error {
-    /** @param {string} reason for the person who reads the dead letters */
+    /** The reason is for the person who reads the dead letters. */
     constructor(reason) {
         super(reason);
         this.name = "Reject";
@@ -51,9 +48,8 @@ export class Reject extends Error {
 /** Thrown by the calls of this file: what the engine refused, or could not do. */
 export class EngineError extends Error {
     /**
-     * @param {string} code of a bucket: `not-found`, `changed`, `denied`, `too-large`, `failed`; of a store:
-     *     `no-such-store`, `access-denied`, `other`; of `emit`: `denied`, `too-large`
-     * @param {string} message
+     * The code is, of a bucket: `not-found`, `changed`, `denied`, `too-large`, `failed`; of a store:
+     * `no-such-store`, `access-denied`, `other`; of `emit`: `denied`, `too-large`; of `config`: `upstream`, `io`.
      */
     constructor(code, message) {
         super(message);
@@ -76,7 +72,6 @@ Math.random = () => (running ? random.number() : snapshotRandom());
  * Makes a handler of a function. It returns nothing, a string, bytes, a `reply(...)`, or anything else that becomes
  * JSON. To fail it throws: `Reject`, or `Retry`. Of other errors, those that the same event would meet again (an
  * object that has changed or is too large) reject it, and all the rest is tried again.
- * @param {(event: Event) => unknown} run
  */
 export function define(run) {
     return {
@@ -94,25 +89,23 @@ export function define(run) {
 /** An event, as a handler sees it. */
 export class Event {
     constructor(raw) {
-        /** The identity of the event at its source. @type {string} */
+        /** The identity of the event at its source. */
         this.id = raw.id;
-        /** Where it comes from, such as `bucket:uploads`. @type {string} */
+        /** Where it comes from, such as `bucket:uploads`. */
         this.source = raw.source;
-        /** What happened, such as `object.created`. @type {string} */
+        /** What happened, such as `object.created`. */
         this.type = raw.type;
-        /** What it happened to, such as the key of an object. @type {string | null} */
+        /** What it happened to, such as the key of an object. */
         this.subject = raw.subject;
-        /** When it happened, in milliseconds since 1970. @type {number} */
+        /** When it happened, in milliseconds since 1970. */
         this.timeMs = raw.timeMs;
-        /** @type {string | null} */
         this.datacontenttype = raw.datacontenttype;
-        /** The W3C trace context that it belongs to. @type {string | null} */
+        /** The W3C trace context that it belongs to. */
         this.traceparent = raw.traceparent;
-        /** All headers in their order; names are lower-case. @type {[string, string][]} */
+        /** All headers in their order; names are lower-case. */
         this.headers = raw.headers;
-        /** @type {Uint8Array} */
         this.data = raw.data;
-        /** The same id in all attempts, counted from 1. @type {{ id: string, trigger: string, attempt: number }} */
+        /** Its id is the same in all attempts, which count from 1. */
         this.delivery = raw.delivery;
     }
 
@@ -147,11 +140,7 @@ export class Event {
     }
 }
 
-/**
- * An answer to a client that waits, or to `on_success`.
- * @param {unknown} body a string, bytes, or anything that becomes JSON
- * @param {{ status?: number, headers?: Record<string, string | string[]> }} [options]
- */
+/** An answer to a client that waits, or to `on_success`: a string, bytes, or anything that becomes JSON. */
 export function reply(body, options = {}) {
     return new Reply(body, options);
 }
@@ -168,11 +157,8 @@ class Reply {
 }
 
 /**
- * Emits an event. It becomes real, once, when the handler has ended well. Returns its id.
- * @param {string} type one that the function was granted (`allow.emit`)
- * @param {unknown} [data] a string, bytes, or anything that becomes JSON
- * @param {{ subject?: string, headers?: Record<string, string | string[]> }} [options]
- * @returns {string}
+ * Emits an event of a type that the function was granted (`allow.emit`), with data that are a string, bytes, or
+ * anything that becomes JSON. It becomes real, once, when the handler has ended well. Returns its id.
  */
 export function emit(type, data, { subject = null, headers = {} } = {}) {
     const event = {
@@ -195,12 +181,12 @@ class Store {
         this.handle = this.call(() => storeCalls.open(this.name));
     }
 
-    /** The bytes of a key, or null. @returns {Uint8Array | null} */
+    /** The bytes of a key, or null. */
     get(key) {
         return this.call(() => this.handle.get(string(key, "the key")));
     }
 
-    /** The text of a key, or null. @returns {string | null} */
+    /** The text of a key, or null. */
     text(key) {
         const value = this.get(key);
         return value === null ? null : decode(value);
@@ -217,13 +203,7 @@ class Store {
         this.call(() => this.handle.set(string(key, "the key"), bytes(value)));
     }
 
-    /**
-     * Sets a key to what becomes of its JSON, which is null if it has none; returns that.
-     * @template T
-     * @param {string} key
-     * @param {(value: any) => T} change
-     * @returns {T}
-     */
+    /** Sets a key to what becomes of its JSON, which is null if there is none; returns that. */
     update(key, change) {
         const value = change(this.json(key));
         // As JSON, also if it is a string: the next update reads it so.
@@ -235,19 +215,18 @@ class Store {
         this.call(() => this.handle.delete(string(key, "the key")));
     }
 
-    /** @returns {boolean} */
     exists(key) {
         return this.call(() => this.handle.exists(string(key, "the key")));
     }
 
-    /** Adds to the number of a key, which is 0 if there is none; returns the sum. @returns {number} */
+    /** Adds to the number of a key, which is 0 if there is none; returns the sum. */
     increment(key, delta = 1) {
         whole(delta, "what is added", Number.MIN_SAFE_INTEGER);
         const sum = this.call(() => atomics.increment(this.handle, string(key, "the key"), delta));
         return whole(sum, `the sum in \`${key}\``, Number.MIN_SAFE_INTEGER);
     }
 
-    /** All keys. @returns {string[]} */
+    /** All keys. */
     keys() {
         const keys = [];
         let cursor = null;
@@ -270,7 +249,6 @@ class Store {
 
 /** The key-value stores that the function was granted (`allow.store`). */
 export const kv = {
-    /** @param {string} name */
     open: (name) => new Store(name),
 };
 
@@ -280,12 +258,7 @@ class Bucket {
         this.name = string(name, "the bucket's name");
     }
 
-    /**
-     * The bytes of an object, or of a part of it.
-     * @param {string} key
-     * @param {{ offset: number, length: number }} [range]
-     * @returns {Uint8Array}
-     */
+    /** The bytes of an object, or of a part of it: `{ offset, length }`. */
     read(key, range) {
         const part = range && {
             offset: whole(range.offset, "the offset", 0),
@@ -294,12 +267,12 @@ class Bucket {
         return this.call(key, () => bucketCalls.read(this.name, string(key, "the key"), part ?? null));
     }
 
-    /** The text of an object. @returns {string} */
+    /** The text of an object. */
     text(key) {
         return decode(this.read(key));
     }
 
-    /** @returns {{ key: string, size: number, etag: string, modifiedMs: number }} */
+    /** Its size, etag and time, without its bytes. */
     head(key) {
         return this.call(key, () => bucketCalls.head(this.name, string(key, "the key")));
     }
@@ -313,10 +286,7 @@ class Bucket {
         this.call(key, () => bucketCalls.delete(this.name, string(key, "the key")));
     }
 
-    /**
-     * The objects whose keys begin so, in the order of their keys.
-     * @returns {Generator<{ key: string, size: number, etag: string, modifiedMs: number }>}
-     */
+    /** The objects whose keys begin so, in the order of their keys, for a loop with `of`. */
     *list(prefix = "") {
         let after = null;
         for (;;) {
@@ -342,11 +312,10 @@ class Bucket {
 
 /** The buckets that the function was granted (`allow.read`, `allow.write`). */
 export const bucket = {
-    /** @param {string} name */
     open: (name) => new Bucket(name),
 };
 
-/** What `env` and `secrets` of the function say: a string, or null. @returns {string | null} */
+/** What `env` and `secrets` of the function say: a string, or null. */
 export function config(name) {
     const failed = (reason) => `cannot read the function's configuration: ${reason}`;
     return call(() => configCalls.get(string(name, "the name")), { upstream: failed, io: failed });
@@ -354,7 +323,7 @@ export function config(name) {
 
 /** Randomness of cryptographic quality. `Math.random` is made of it too. */
 export const random = {
-    /** @returns {Uint8Array} */
+    /** So many random bytes. */
     bytes: (length) => randomCalls.getRandomBytes(whole(length, "the length", 0)),
     /** At least 0, less than 1. */
     number() {
@@ -363,13 +332,8 @@ export const random = {
     },
 };
 
-/** @param {string} level */
 const line =
     (level) =>
-    /**
-     * @param {unknown} message
-     * @param {Record<string, unknown>} [values]
-     */
     (message, values = {}) =>
         logCalls.log(level, wellFormed(String(message)), fields(values));
 

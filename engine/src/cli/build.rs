@@ -70,17 +70,14 @@ fn rust(dir: &Path) -> anyhow::Result<PathBuf> {
     let component = dir.join(format!("{name}.wasm"));
     if has_target("rustc", "wasm32-wasip2") {
         let built = cargo(dir, "wasm32-wasip2", &[], &[])?;
-        fs::copy(&built, &component)
-            .with_context(|| format!("cannot write {}", component.display()))?;
-        return Ok(component);
+        return publish(&component, &read(&built)?);
     }
     if !debian_source().is_some_and(|source| source.is_dir()) {
         bail!(
-            "Rust cannot build WebAssembly here yet. Run: rustup target add wasm32-wasip2; or, with Debian's Rust: apt-get install rustc-web rust-web-src lld"
+            "Rust cannot build WebAssembly here yet. Run: rustup target add wasm32-wasip2; or, with Debian's Rust: apt-get install rustc-web rust-web-src"
         );
     }
-    let linker =
-        linker().context("a linker for WebAssembly is missing. Run: apt-get install lld")?;
+    let linker = linker()?;
     let flags = format!("-Clinker-flavor=wasm-ld\x1f-Clinker={}", linker.display());
     let env = [
         ("RUSTC", DEBIAN_RUSTC),
@@ -90,15 +87,30 @@ fn rust(dir: &Path) -> anyhow::Result<PathBuf> {
     ];
     let with_std = ["-Zbuild-std=std,panic_abort"];
     let module = cargo(dir, "wasm32-unknown-unknown", &with_std, &env)?;
-    let module = fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
     let encoded = ComponentEncoder::default()
         .validate(true)
-        .module(&module)
+        .module(&read(&module)?)
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| anyhow!("the module cannot become a component: {error:#}"))?;
-    fs::write(&component, encoded)
+    publish(&component, &encoded)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Puts a component in its place at once: an engine that starts meanwhile reads the old one or the new one.
+fn publish(component: &Path, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+    let aside = unfinished(component);
+    fs::write(&aside, bytes)
+        .and_then(|()| fs::rename(&aside, component))
         .with_context(|| format!("cannot write {}", component.display()))?;
-    Ok(component)
+    Ok(component.to_owned())
+}
+
+/// Where a component is while it is made.
+fn unfinished(component: &Path) -> PathBuf {
+    component.with_extension("wasm.tmp")
 }
 
 /// Runs cargo, which shows what it does, and returns the module that it made.
@@ -142,7 +154,7 @@ fn package_name(dir: &Path) -> anyhow::Result<String> {
         name: String,
     }
     let path = dir.join("Cargo.toml");
-    let text = fs::read_to_string(&path)?;
+    let text = String::from_utf8(read(&path)?)?;
     let manifest: Manifest =
         toml::from_str(&text).with_context(|| format!("{} has no package", path.display()))?;
     Ok(manifest.package.name)
@@ -166,28 +178,28 @@ fn debian_source() -> Option<PathBuf> {
     Some(Path::new(&root).join("lib/rustlib/src/rust/library"))
 }
 
-/// The linker of a rustup toolchain, or Debian's of the compiler's LLVM.
-fn linker() -> Option<PathBuf> {
-    if let Some(root) = says("rustc", &["--print", "sysroot"]) {
-        let hosts = fs::read_dir(Path::new(&root).join("lib/rustlib")).ok()?;
-        let mut linkers = hosts.flatten().map(|host| host.path().join("bin/rust-lld"));
-        if let Some(linker) = linkers.find(|linker| linker.is_file()) {
-            return Some(linker);
-        }
-    }
-    let version = says(DEBIAN_RUSTC, &["-vV"])?;
-    let llvm = version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
-    let major = llvm.split('.').next()?;
-    let names = [
-        format!("/usr/bin/wasm-ld-{major}"),
-        "/usr/bin/wasm-ld".to_owned(),
-    ];
-    names
+/// The linker of a rustup toolchain, or Debian's of the compiler's LLVM: an older one may not read its objects.
+fn linker() -> anyhow::Result<PathBuf> {
+    let root = says("rustc", &["--print", "sysroot"]);
+    let hosts = root.and_then(|root| fs::read_dir(Path::new(&root).join("lib/rustlib")).ok());
+    let mut linkers = hosts
         .into_iter()
-        .map(PathBuf::from)
-        .find(|path| path.is_file())
+        .flatten()
+        .flatten()
+        .map(|host| host.path().join("bin/rust-lld"));
+    if let Some(linker) = linkers.find(|linker| linker.is_file()) {
+        return Ok(linker);
+    }
+    let version = says(DEBIAN_RUSTC, &["-vV"]).unwrap_or_default();
+    let mut lines = version.lines();
+    let llvm = lines.find_map(|line| line.strip_prefix("LLVM version: "));
+    let major = llvm.and_then(|version| version.split('.').next());
+    let major = major.with_context(|| format!("{DEBIAN_RUSTC} does not say which LLVM it has"))?;
+    let linker = PathBuf::from(format!("/usr/bin/wasm-ld-{major}"));
+    if !linker.is_file() {
+        bail!("a linker for WebAssembly is missing. Run: apt-get install lld-{major}");
+    }
+    Ok(linker)
 }
 
 fn javascript(dir: &Path) -> anyhow::Result<PathBuf> {
@@ -196,57 +208,59 @@ fn javascript(dir: &Path) -> anyhow::Result<PathBuf> {
         name: String,
     }
     let path = dir.join("package.json");
-    let manifest: Manifest = serde_json::from_str(&fs::read_to_string(&path)?)
+    let manifest: Manifest = serde_json::from_slice(&read(&path)?)
         .with_context(|| format!("{} has no name", path.display()))?;
-    let (name, tool) = (
-        manifest.name,
-        dir.join("node_modules/.bin/componentize-qjs"),
-    );
-    let source = dir.join(format!("{name}.js"));
-    if !source.is_file() {
+    let name = manifest.name;
+    let source = format!("{name}.js");
+    if !dir.join(&source).is_file() {
         bail!(
             "{} is missing: the handler is in the file of the package's name",
-            source.display()
+            dir.join(&source).display()
         );
     }
+    let tool = dir.join("node_modules/.bin/componentize-qjs");
     if !tool.is_file() {
-        eprintln!("npm install, for componentize-qjs");
-        let installed = Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
-            .current_dir(dir)
-            .stdout(Stdio::null())
-            .status()
-            .context("cannot run npm. Install Node: apt-get install nodejs npm")?;
-        if !installed.success() {
-            bail!("npm did not install the tools; it says why above");
-        }
+        // What the project was locked to, or else what fits, which npm then locks.
+        let locked = dir.join("package-lock.json").is_file();
+        install(dir, if locked { "ci" } else { "install" })?;
     }
+    let tool = tool.canonicalize().context(
+        "npm did not bring componentize-qjs: let package.json name it in `devDependencies`",
+    )?;
     let component = dir.join(format!("{name}.wasm"));
-    let output = Command::new(tool.canonicalize()?)
-        .args([
-            "--sync",
-            "--opt-size",
-            "--minify",
-            "--module-root",
-            ".",
-            "--wit",
-            "wit",
-        ])
-        .args([
-            "--js",
-            &format!("{name}.js"),
-            "--output",
-            &format!("{name}.wasm"),
-        ])
+    let aside = unfinished(&component);
+    let output = aside
+        .file_name()
+        .context("a component has a name")?
+        .to_owned();
+    eprintln!("componentize-qjs {source}");
+    let built = Command::new(tool)
+        .args(["--sync", "--minify", "--module-root", ".", "--wit", "wit"])
+        .args(["--js", &source, "--output"])
+        .arg(output)
         .current_dir(dir)
         .output()
-        .context("cannot run componentize-qjs")?;
-    if !output.status.success() {
-        let (out, err) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
+        .context("cannot run componentize-qjs. It needs Node: apt-get install nodejs")?;
+    if !built.status.success() {
+        let out = String::from_utf8_lossy(&built.stdout);
+        let err = String::from_utf8_lossy(&built.stderr);
         bail!("componentize-qjs did not build the function:\n{out}{err}");
     }
+    fs::rename(&aside, &component)
+        .with_context(|| format!("cannot write {}", component.display()))?;
     Ok(component)
+}
+
+fn install(dir: &Path, how: &str) -> anyhow::Result<()> {
+    eprintln!("npm {how}, for componentize-qjs");
+    let installed = Command::new("npm")
+        .args([how, "--no-audit", "--no-fund", "--loglevel=error"])
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .status()
+        .context("cannot run npm. Install Node: apt-get install nodejs npm")?;
+    if !installed.success() {
+        bail!("npm did not install the tools; it says why above");
+    }
+    Ok(())
 }

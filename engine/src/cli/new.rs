@@ -19,10 +19,15 @@ static RUST_SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../functions/sdk");
 static JS_SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../functions/sdk-js");
 static WORKSPACE: &str = include_str!("../../../functions/Cargo.toml");
 
+/// The folder of the SDK in a project, and the name of its crate.
+const SDK: &str = "tidemill-sdk";
+/// In characters. It is repeated in paths and log lines, where longer ones are no joy.
+const LONGEST_NAME: usize = 40;
+
 /// What to make.
 #[derive(Debug, Args)]
 pub(super) struct New {
-    /// The function's name: letters, digits and `-`, a letter first. Also the name of its folder.
+    /// The function's name: a-z, 0-9 and `-`, a letter first. Also the name of its folder.
     name: String,
     /// The language.
     #[arg(long, value_enum)]
@@ -45,8 +50,13 @@ impl New {
     pub(super) fn run(self) -> Result<(), Failure> {
         if !is_name(&self.name) {
             return Err(Failure::Wrong(anyhow!(
-                "`{}` is no name for a function: begin with a letter and go on with a-z, 0-9 and `-`, such as `resize-photo`",
+                "`{}` is no name for a function: begin with a lower-case letter and go on with a-z, 0-9 and `-`, at most {LONGEST_NAME} in all, such as `resize-photo`",
                 self.name
+            )));
+        }
+        if self.name == SDK {
+            return Err(Failure::Wrong(anyhow!(
+                "`{SDK}` is the name of the SDK, which is a part of the project: choose another name"
             )));
         }
         let folder = self.dir.join(&self.name);
@@ -81,7 +91,7 @@ impl New {
             (path.replace("NAME", &self.name), self.fill_in(text))
         })?;
         let as_is = |path: &str, text: &str| (path.to_owned(), text.to_owned());
-        copy(sdk, &folder.join("tidemill-sdk"), &as_is)?;
+        copy(sdk, &folder.join(SDK), &as_is)?;
         copy(&WIT, &folder.join("wit"), &as_is)
     }
 
@@ -107,8 +117,8 @@ fn section<'t>(text: &'t str, header: &str) -> &'t str {
 /// It becomes the name of a folder, a crate, a function, a store and a path.
 fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let length = (1..=40).contains(&name.len());
-    length && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(plain)
+    let first = name.starts_with(|c: char| c.is_ascii_lowercase());
+    name.len() <= LONGEST_NAME && first && name.chars().all(plain)
 }
 
 /// Writes the files of an embedded folder, each as the function makes it.
@@ -121,11 +131,16 @@ fn copy(
     while let Some(folder) = folders.pop() {
         folders.extend(folder.dirs());
         for file in folder.files() {
-            let path = file.path().strip_prefix(from.path())?;
-            let text = file.contents_utf8().context("a template is no text")?;
-            let (path, text) = make(&path.to_string_lossy(), text);
+            let path = file.path().strip_prefix(from.path())?.to_string_lossy();
             // Under its own name it would be obeyed where the templates are kept.
-            let path = to.join(path.replace("gitignore", ".gitignore"));
+            let path = if path == "gitignore" {
+                ".gitignore".into()
+            } else {
+                path
+            };
+            let text = file.contents_utf8().context("a template is no text")?;
+            let (path, text) = make(&path, text);
+            let path = to.join(path);
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
             }

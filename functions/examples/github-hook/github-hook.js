@@ -11,17 +11,17 @@ export const handler = define((event) => {
     const name = event.header("x-github-event");
     if (!name) throw new Reject("no webhook of GitHub: the header X-GitHub-Event is missing");
     const payload = event.json();
-    const repository = payload.repository?.full_name ?? null;
+    if (payload === null || typeof payload !== "object") throw new Reject("no webhook of GitHub: its data are no object");
     const data = {
         event: name,
-        action: payload.action ?? null,
-        repository,
-        organization: payload.organization?.login ?? null,
-        sender: payload.sender?.login ?? null,
+        action: first(payload.action),
+        repository: first(payload.repository?.full_name),
+        organization: first(payload.organization?.login),
+        sender: first(payload.sender?.login),
         ...what(payload),
     };
-    emit("github.event", data, { subject: repository ?? data.organization ?? data.sender ?? name });
-    log.info(`${name} ${data.action ?? ""}`.trim(), { repository: repository ?? "-" });
+    emit("github.event", data, { subject: first(data.repository, data.organization, data.sender, name) });
+    log.info(`${name} ${data.action ?? ""}`.trim(), { repository: data.repository ?? "-" });
 });
 
 /** What it is about: its title and where to look at it. */
@@ -33,10 +33,14 @@ function what(payload) {
         payload.release ??
         payload.workflow_run ??
         payload.head_commit ??
-        payload.repository ??
-        {};
+        payload.repository;
     return {
-        title: about.title ?? about.name ?? about.message ?? about.full_name ?? null,
-        url: about.html_url ?? about.url ?? null,
+        title: first(about?.title, about?.name, about?.message, about?.full_name),
+        url: first(about?.html_url, about?.url),
     };
+}
+
+/** The first of these that is text. Nobody has promised what a payload holds. */
+function first(...values) {
+    return values.find((value) => typeof value === "string") ?? null;
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { beforeEach, test } from "node:test";
 
 import { answer, calls, event, refuses, sdk } from "./engine.js";
@@ -58,7 +59,7 @@ test("data of another kind reject the event", () => {
     assert.deepEqual(answer((event) => event.json().a, event('{"a": "b"}')).body, "b");
     assert.match(answer((event) => event.json(), event("{")).val, /^the data are no JSON: /);
     const binary = event("", { data: Uint8Array.of(0xff) });
-    assert.equal(answer((event) => event.json(), binary).val, "the data are no text: no UTF-8 at byte 0");
+    assert.equal(answer((event) => event.json(), binary).val, "the data are no text: no UTF-8 from byte 0 on");
 });
 
 test("headers are found in whatever case", () => {
@@ -175,4 +176,20 @@ test("chance is the engine's, and spans its whole range", () => {
     calls.random.getRandomBytes = (length) => new Uint8Array(length).fill(0xff);
     assert.equal(random.number(), 1 - 2 ** -53);
     assert.equal(answer(() => Math.random()).body, String(1 - 2 ** -53));
+});
+
+test("what the SDK exports has types, and its classes' members too", () => {
+    const types = readFileSync(new URL("../../sdk-js/tidemill.d.ts", import.meta.url), "utf8");
+    const exported = [...types.matchAll(/^export (?:class|function|const) (\w+)/gm)].map(([, name]) => name);
+    assert.deepEqual(exported.sort(), Object.keys(sdk).sort());
+
+    calls.keyvalue.open = () => ({});
+    const members = { Event: sdk.Event.prototype, Store: kv.open("s"), Bucket: bucket.open("b") };
+    for (const [name, object] of Object.entries(members)) {
+        const body = types.match(new RegExp(`^export (?:class|interface) ${name} \\{\\n(.*?)^\\}`, "ms"))[1];
+        const typed = [...body.matchAll(/^    (?!private)(\w+)[<(]/gm)].map(([, member]) => member);
+        const prototype = name === "Event" ? object : Object.getPrototypeOf(object);
+        const own = Object.getOwnPropertyNames(prototype).filter((member) => !["constructor", "call"].includes(member));
+        assert.deepEqual(typed.sort(), own.sort(), name);
+    }
 });

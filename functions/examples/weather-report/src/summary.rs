@@ -72,7 +72,11 @@ impl Report {
                 .add(&day)
                 .map_err(|wrong| format!("line {line}: {wrong}"))?;
         }
-        Ok(report)
+        // Of no days there is no mean and no extreme.
+        match report.all.days {
+            0 => Err("the table has no days".to_owned()),
+            _ => Ok(report),
+        }
     }
 
     fn add(&mut self, day: &Day<'_>) -> Result<(), String> {
@@ -147,5 +151,7 @@ mod tests {
         let csv = b"date,precipitation,temp_max,temp_min,wind,weather\n2012/01/01,wet,12.8,5.0,4.7,drizzle\n";
         let wrong = Report::of(csv).err().expect("it is wrong");
         assert_eq!(wrong, "line 2: `wet` is no number");
+        let empty = Report::of(b"date,precipitation,temp_max,temp_min,wind,weather\n");
+        assert_eq!(empty.err().as_deref(), Some("the table has no days"));
     }
 }
