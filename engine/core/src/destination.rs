@@ -45,6 +45,20 @@ pub enum OutboxAction {
         /// Which of its destinations.
         role: Role,
     },
+    /// Publish the event to an AMQP exchange; of its address, as above.
+    PublishAmqp {
+        /// The trigger.
+        trigger: String,
+        /// Which of its destinations.
+        role: Role,
+    },
+    /// Publish the event to a Kafka topic; of its address, as above.
+    PublishKafka {
+        /// The trigger.
+        trigger: String,
+        /// Which of its destinations.
+        role: Role,
+    },
 }
 
 /// What a destination of a trigger is for.

@@ -8,6 +8,7 @@ pub mod destination;
 pub mod dispatch;
 pub mod event;
 pub mod filter;
+pub mod hold;
 pub mod host;
 pub mod identity;
 pub mod intake;
@@ -20,6 +21,7 @@ pub mod schedule;
 pub mod selector;
 pub mod time;
 pub mod turn;
+pub mod watermark;
 
 use std::{future::Future, pin::Pin};
 

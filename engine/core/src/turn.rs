@@ -6,6 +6,13 @@
 //! done or dead. A retry leaves nothing: all behind it stay blocked. Whoever is not blocked may run,
 //! so of a lane and of a key one delivery runs at a time, in the order of arrival, and since each
 //! waits only for those before it, nobody waits in a circle.
+//!
+//! A [`Line`] keeps the same rule for deliveries of one trigger that no journal has: those that their
+//! source holds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map::Entry};
+
+use crate::delivery::Seq;
 
 /// What a delivery waits for its turn in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +34,107 @@ impl Turn {
     }
 }
 
+impl Turn {
+    /// Whether it waits for nobody.
+    pub fn is_free(&self) -> bool {
+        self.lane.is_none() && self.key.is_none()
+    }
+}
+
+/// Deliveries of one trigger in the order in which they came, and whose turn it is.
+#[derive(Debug, Default)]
+pub struct Line {
+    turns: BTreeMap<Seq, Turn>,
+    lanes: HashMap<String, VecDeque<Seq>>,
+    keys: HashMap<String, VecDeque<Seq>>,
+}
+
+impl Line {
+    /// A delivery joins the end. Its place is higher than all that came before. Whether it is its
+    /// turn.
+    pub fn enter(&mut self, place: Seq, turn: Turn) -> bool {
+        if let Some(lane) = &turn.lane {
+            self.lanes.entry(lane.clone()).or_default().push_back(place);
+        }
+        if let Some(key) = &turn.key {
+            self.keys.entry(key.clone()).or_default().push_back(place);
+        }
+        if !turn.is_free() {
+            self.turns.insert(place, turn);
+        }
+        self.has_turn(place)
+    }
+
+    /// A delivery leaves, from wherever it stands. Those whose turn it is now, and was not.
+    pub fn leave(&mut self, place: Seq) -> Vec<Seq> {
+        let Some(turn) = self.turns.remove(&place) else {
+            return Vec::new();
+        };
+        let mut next = BTreeSet::new();
+        if let Some(lane) = turn.lane {
+            next.extend(leave(&mut self.lanes, lane, place));
+        }
+        if let Some(key) = turn.key {
+            next.extend(leave(&mut self.keys, key, place));
+        }
+        next.into_iter()
+            .filter(|&next| self.has_turn(next))
+            .collect()
+    }
+
+    /// Whether nobody is ahead of it.
+    pub fn has_turn(&self, place: Seq) -> bool {
+        let Some(turn) = self.turns.get(&place) else {
+            return true;
+        };
+        [(&turn.lane, &self.lanes), (&turn.key, &self.keys)]
+            .into_iter()
+            .all(|(name, queues)| match name {
+                Some(name) => queues.get(name).and_then(VecDeque::front) == Some(&place),
+                None => true,
+            })
+    }
+
+    /// The delivery and all that share a lane or a key with it, or with one that does, and so on: if
+    /// it goes where it will wait, none of these may pass it. In the order in which they came.
+    pub fn connected(&self, place: Seq) -> Vec<Seq> {
+        let (mut found, mut look) = (BTreeSet::from([place]), vec![place]);
+        while let Some(turn) = look.pop().and_then(|place| self.turns.get(&place)) {
+            let lane = turn.lane.as_ref().and_then(|lane| self.lanes.get(lane));
+            let key = turn.key.as_ref().and_then(|key| self.keys.get(key));
+            for &other in lane.into_iter().chain(key).flatten() {
+                if found.insert(other) {
+                    look.push(other);
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// Whether nobody waits in a lane or with a key.
+    pub fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+}
+
+/// Takes a place out of a queue. Who is first now, if another was.
+fn leave(queues: &mut HashMap<String, VecDeque<Seq>>, name: String, place: Seq) -> Option<Seq> {
+    let Entry::Occupied(mut queue) = queues.entry(name) else {
+        return None;
+    };
+    let at = queue.get().binary_search(&place).ok()?;
+    queue.get_mut().remove(at);
+    if queue.get().is_empty() {
+        queue.remove();
+        return None;
+    }
+    (at == 0).then(|| queue.get().front().copied())?
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn turn(lane: Option<&str>, key: Option<&str>) -> Turn {
@@ -56,6 +162,62 @@ mod tests {
         for (one, ahead, expected) in cases {
             let blocked = one.is_blocked(ahead.iter().copied());
             assert_eq!(blocked, expected, "{one:?} behind {ahead:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_connected_goes_together() {
+        let mut line = Line::default();
+        let turns = [
+            turn(Some("a"), None),
+            turn(Some("b"), Some("k")),
+            turn(None, None),
+            turn(Some("a"), Some("k")),
+            turn(Some("c"), None),
+        ];
+        for (place, turn) in (1..).zip(turns) {
+            line.enter(place, turn);
+        }
+        assert_eq!(line.connected(2), [1, 2, 4]);
+        assert_eq!(line.connected(3), [3]);
+        assert_eq!(line.connected(5), [5]);
+    }
+
+    proptest! {
+        /// Whoever comes and goes: it is the turn of exactly those that the rule does not block, and
+        /// each is told so once.
+        #[test]
+        fn a_line_keeps_the_rule(
+            steps in prop::collection::vec((0..4u8, 0..4u8, any::<prop::sample::Index>(), any::<bool>()), 1..80)
+        ) {
+            let mut line = Line::default();
+            let mut all: Vec<(Seq, Turn)> = Vec::new();
+            let mut told = BTreeSet::new();
+            for (place, (lane, key, who, goes)) in (1..).zip(steps) {
+                let named = |name: u8| (name > 0).then(|| name.to_string());
+                if goes && !all.is_empty() {
+                    let (gone, _) = all.remove(who.index(all.len()));
+                    told.remove(&gone);
+                    for next in line.leave(gone) {
+                        prop_assert!(told.insert(next), "{next} is told twice");
+                    }
+                } else {
+                    let turn = Turn { lane: named(lane), key: named(key) };
+                    all.push((place, turn.clone()));
+                    if line.enter(place, turn) {
+                        told.insert(place);
+                    }
+                }
+                for (n, (place, turn)) in all.iter().enumerate() {
+                    let blocked = turn.is_blocked(all[..n].iter().map(|(_, turn)| turn));
+                    prop_assert_eq!(told.contains(place), !blocked);
+                    prop_assert_eq!(line.has_turn(*place), !blocked);
+                }
+            }
+            for (place, _) in all {
+                line.leave(place);
+            }
+            prop_assert!(line.is_empty() && line.lanes.is_empty() && line.keys.is_empty());
         }
     }
 }

@@ -19,13 +19,15 @@ use tidemill_core::{
     ledger::LedgerEntry,
     schedule::Cursor,
     time::Timestamp,
+    turn::Turn,
+    watermark::Progress,
 };
 
 pub use lock::{DataLock, LockError, LockInfo};
 pub use sqlite::{OpenError, RunningClock, SqliteJournal, SqliteOptions};
 pub use unit::{
-    Accepted, Added, EventId, KeyDone, KvRead, KvWrite, NewDelivery, OffsetsMove, Settle, Unit,
-    UnitResult, UsageEntry, WrittenObject,
+    Accepted, Added, EventId, KeyDone, KvRead, KvWrite, NewDelivery, OffsetsMove, PartitionOf,
+    Settle, Unit, UnitResult, UsageEntry, WrittenObject,
 };
 
 /// The version of a key's value: never used twice, 0 for a key that is not there.
@@ -93,15 +95,6 @@ pub enum Found {
     Kept(Box<Event>),
     /// It has left the journal, and its id is remembered, with the fingerprint of its event.
     Remembered(Option<[u8; 32]>),
-}
-
-/// What is completed of a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offsets {
-    /// All offsets below.
-    pub watermark: i64,
-    /// And these at or above it, in order.
-    pub completed: Vec<i64>,
 }
 
 /// Which dead letters to list. Empty fields match all.
@@ -173,6 +166,15 @@ pub trait Journal: Send + Sync {
     /// Whether a delivery of the trigger is pending, blocked or not.
     fn is_busy(&self, trigger: &str) -> BoxFuture<'_, Result<bool, JournalError>>;
 
+    /// How many deliveries of the trigger are pending in the lane or with the key of this turn; counts
+    /// no further than `limit`.
+    fn ahead(
+        &self,
+        trigger: &str,
+        turn: &Turn,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<usize, JournalError>>;
+
     /// Where the delivery with this identity is, if the journal knows it.
     fn find(&self, id: DeliveryId) -> BoxFuture<'_, Result<Option<Found>, JournalError>>;
 
@@ -235,12 +237,7 @@ pub trait Journal: Send + Sync {
     fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Cursor>, JournalError>>;
 
     /// What is completed of a partition.
-    fn offsets(
-        &self,
-        trigger: &str,
-        group: &str,
-        partition: &str,
-    ) -> BoxFuture<'_, Result<Option<Offsets>, JournalError>>;
+    fn progress(&self, of: &PartitionOf) -> BoxFuture<'_, Result<Option<Progress>, JournalError>>;
 
     /// What became of an idempotency key that was completed and has not expired at `now`.
     fn key_done(

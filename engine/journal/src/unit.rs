@@ -39,6 +39,8 @@ pub struct Unit {
     pub keys: Vec<KeyDone>,
     /// Steps of the cursors of schedules.
     pub cursors: Vec<CursorMove>,
+    /// Partitions that are not what they were: all that was completed of them is forgotten.
+    pub forget: Vec<PartitionOf>,
     /// Steps of partitions.
     pub offsets: Vec<OffsetsMove>,
     /// Added to the function's account of the day.
@@ -226,17 +228,27 @@ pub struct KeyDone {
     pub reply: Option<Reply>,
 }
 
-/// A step of a partition of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OffsetsMove {
+/// A partition of a log, as a trigger reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionOf {
     /// The trigger.
     pub trigger: String,
     /// The consumer group.
     pub group: String,
     /// Topic and partition.
     pub partition: String,
+}
+
+/// A step of a partition of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetsMove {
+    /// Of which.
+    pub of: PartitionOf,
     /// All offsets below are completed.
     pub watermark: i64,
+    /// The broker's timestamp of the last record below the watermark, in milliseconds since the Unix
+    /// epoch.
+    pub stamp: Option<i64>,
     /// The offsets that the unit itself completes, whether the watermark passes them or not: by
     /// these a rerun is known for a [`UnitResult::Duplicate`]. They are added to those known, of
     /// which those below the watermark are forgotten. The watermark never goes back: a lower one

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
-use tidemill_core::{delivery::Cause, ledger::LedgerEntry, schedule::Cursor, turn::Turn};
+use tidemill_core::{
+    delivery::Cause, ledger::LedgerEntry, schedule::Cursor, turn::Turn, watermark::Progress,
+};
 
 use super::*;
-use crate::{Found, KeyDone, UnitResult::*};
+use crate::{Found, KeyDone, PartitionOf, UnitResult::*};
 
 /// A delivery that the model holds.
 #[derive(Clone, Debug)]
@@ -417,12 +419,18 @@ impl Memory {
         assert_eq!(journal.cursor("c").await.unwrap(), self.cursor);
         let offsets = self.offsets.clone().map(|(watermark, above)| {
             let completed = Vec::from_iter(above);
-            crate::Offsets {
+            Progress {
                 watermark,
+                stamp: Some(watermark),
                 completed,
             }
         });
-        assert_eq!(journal.offsets("t0", "g", "p").await.unwrap(), offsets);
+        let partition = PartitionOf {
+            trigger: "t0".into(),
+            group: "g".into(),
+            partition: "p".into(),
+        };
+        assert_eq!(journal.progress(&partition).await.unwrap(), offsets);
         let usage = journal.usage("f").await.unwrap();
         assert_eq!(
             usage.first().map_or(0, |usage| usage.invocations),

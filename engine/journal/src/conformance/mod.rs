@@ -210,6 +210,8 @@ macro_rules! conformance {
             progress::cursors_know_their_definition
             progress::offsets_complete_out_of_order
             progress::offsets_are_completed_once
+            progress::a_partition_made_anew_begins_anew
+            turns::how_many_are_ahead
             progress::idempotency_keys_expire
             progress::event_ids_expire_by_running_time
             progress::event_ids_of_deliveries_under_way

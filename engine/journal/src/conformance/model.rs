@@ -23,7 +23,9 @@ use tidemill_core::{
 };
 
 use super::{memory::Memory, *};
-use crate::{EventId, KeyDone, KvRead, KvWrite, OffsetsMove, UsageEntry, WrittenObject};
+use crate::{
+    EventId, KeyDone, KvRead, KvWrite, OffsetsMove, PartitionOf, UsageEntry, WrittenObject,
+};
 
 /// What to do to the store.
 #[derive(Clone, Debug)]
@@ -340,12 +342,16 @@ fn unit(model: &Memory, draft: Draft) -> Unit {
                 }
             })
             .collect(),
+        forget: Vec::new(),
         offsets: (draft.offsets.into_iter())
             .map(|(watermark, completed)| OffsetsMove {
-                trigger: "t0".into(),
-                group: group.clone(),
-                partition: "p".into(),
+                of: PartitionOf {
+                    trigger: "t0".into(),
+                    group: group.clone(),
+                    partition: "p".into(),
+                },
                 watermark: watermark.into(),
+                stamp: Some(watermark.into()),
                 completed: completed
                     .into_iter()
                     .map(i64::from)

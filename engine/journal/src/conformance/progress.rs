@@ -8,7 +8,7 @@ use tidemill_core::{
 };
 
 use super::*;
-use crate::{EventId, Found, KeyDone, OffsetsMove, UnitResult::*};
+use crate::{EventId, Found, KeyDone, OffsetsMove, PartitionOf, UnitResult::*};
 
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -61,12 +61,19 @@ pub fn cursor(from: Option<i64>, to: i64) -> Unit {
     }
 }
 
+pub fn partition(group: &str) -> PartitionOf {
+    PartitionOf {
+        trigger: "t".into(),
+        group: group.into(),
+        partition: "p/0".into(),
+    }
+}
+
 pub fn offsets(watermark: i64, completed: &[i64]) -> Unit {
     let step = OffsetsMove {
-        trigger: "t".into(),
-        group: "g".into(),
-        partition: "p/0".into(),
+        of: partition("g"),
         watermark,
+        stamp: Some(watermark * 10),
         completed: completed.to_vec(),
     };
     Unit {
@@ -131,8 +138,15 @@ pub async fn cursors_know_their_definition(mut store: Store) {
 
 pub async fn offsets_complete_out_of_order(mut store: Store) {
     let get = async |store: &Store| {
-        let found = store.journal().offsets("t", "g", "p/0").await.unwrap();
-        found.map(|found| (found.watermark, found.completed))
+        let found = store.journal().progress(&partition("g")).await.unwrap();
+        found.map(|found| {
+            assert_eq!(
+                found.stamp,
+                Some(found.watermark * 10),
+                "they move together"
+            );
+            (found.watermark, found.completed)
+        })
     };
     assert_eq!(get(&store).await, None);
     store.add(offsets(3, &[5])).await;
@@ -154,9 +168,32 @@ pub async fn offsets_complete_out_of_order(mut store: Store) {
     store.add(offsets(20, &[])).await;
     assert_eq!(get(&store).await, Some((20, Vec::new())));
     assert_eq!(
-        store.journal().offsets("t", "other", "p/0").await.unwrap(),
+        store.journal().progress(&partition("other")).await.unwrap(),
         None
     );
+}
+
+pub async fn a_partition_made_anew_begins_anew(mut store: Store) {
+    store.add(offsets(6, &[8])).await;
+    let mut other = offsets(6, &[8]);
+    other.offsets[0].of = partition("other");
+    store.add(other).await;
+    let mut anew = offsets(0, &[8]);
+    anew.forget = vec![partition("g")];
+    store.add(anew).await;
+    store.reopen();
+    let get = async |group| store.journal().progress(&partition(group)).await.unwrap();
+    assert_eq!(get("g").await.unwrap().watermark, 0);
+    assert_eq!(get("g").await.unwrap().completed, [8]);
+    assert_eq!(get("other").await.unwrap().watermark, 6, "not of others");
+    assert_eq!(store.one(offsets(0, &[8])).await, Duplicate);
+    store
+        .add(Unit {
+            forget: vec![partition("g")],
+            ..Unit::default()
+        })
+        .await;
+    assert_eq!(get("g").await, None);
 }
 
 pub async fn offsets_are_completed_once(store: Store) {

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::UnitResult::*;
-use tidemill_core::delivery::{Cause, Redrive};
+use tidemill_core::{
+    delivery::{Cause, Redrive},
+    turn::Turn,
+};
 
 const NOBODY: [Seq; 0] = [];
 
@@ -348,4 +351,30 @@ pub async fn who_waits_counts(mut store: Store) {
         "dead is not busy"
     );
     assert_eq!(store.journal().pending_triggers().await.unwrap(), []);
+}
+
+pub async fn how_many_are_ahead(store: Store) {
+    let (a, _) = accept(&store, "a", "lane", "").await;
+    accept(&store, "b", "lane", "key").await;
+    accept(&store, "c", "", "key").await;
+    let ahead = async |trigger: &str, lane: &str, key: &str, limit| {
+        let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        let turn = Turn {
+            lane: named(lane),
+            key: named(key),
+        };
+        store.journal().ahead(trigger, &turn, limit).await.unwrap()
+    };
+    assert_eq!(ahead("t", "lane", "", 9).await, 2);
+    assert_eq!(ahead("t", "lane", "", 1).await, 1, "no further");
+    assert_eq!(ahead("t", "other", "key", 9).await, 2);
+    assert_eq!(
+        ahead("t", "", "", 9).await,
+        0,
+        "without a turn nobody waits"
+    );
+    assert_eq!(ahead("t", "key", "lane", 9).await, 0, "a lane is no key");
+    assert_eq!(ahead("u", "lane", "key", 9).await, 0);
+    store.add(dead(a)).await;
+    assert_eq!(ahead("t", "lane", "", 9).await, 1, "the dead are gone");
 }

@@ -13,8 +13,8 @@ use super::{
     turns,
 };
 use crate::{
-    Accepted, Added, KeyDone, KvWrite, NewDelivery, OffsetsMove, Settle, Unit, UnitResult,
-    UsageEntry,
+    Accepted, Added, KeyDone, KvWrite, NewDelivery, OffsetsMove, PartitionOf, Settle, Unit,
+    UnitResult, UsageEntry,
 };
 
 /// Expired rows removed with a commit, besides two for each unit: enough to keep up with what units
@@ -113,6 +113,12 @@ impl<'c> Applier<'c> {
         for step in &unit.cursors {
             let row = params![step.schedule, step.to.at.0, step.to.definition];
             self.sql.set_cursor.execute(row)?;
+        }
+        for of in &unit.forget {
+            let place = (&of.trigger, &of.group, &of.partition);
+            self.sql.forget_partition.execute(place)?;
+            let all = (place.0, place.1, place.2, i64::MAX);
+            self.sql.forget_offsets.execute(all)?;
         }
         for step in &unit.offsets {
             self.move_offsets(step)?;
@@ -336,15 +342,19 @@ impl<'c> Applier<'c> {
 
     fn move_offsets(&mut self, step: &OffsetsMove) -> Result<()> {
         let OffsetsMove {
+            of,
+            watermark,
+            stamp,
+            completed,
+        } = step;
+        let PartitionOf {
             trigger,
             group,
             partition,
-            watermark,
-            completed,
-        } = step;
+        } = of;
         self.sql
             .set_watermark
-            .execute(params![trigger, group, partition, watermark])?;
+            .execute(params![trigger, group, partition, watermark, stamp])?;
         for offset in completed {
             self.sql
                 .set_offset

@@ -187,7 +187,8 @@ impl Checker<'_, '_> {
             }
         }
         for (n, step) in unit.offsets.iter().enumerate() {
-            if self.offsets_known(&unit.offsets[..n], step)? {
+            let forgotten = unit.forget.contains(&step.of);
+            if self.offsets_known(&unit.offsets[..n], step, forgotten)? {
                 return Ok(true);
             }
         }
@@ -239,10 +240,18 @@ impl Checker<'_, '_> {
 
     /// Whether an offset of the step is completed already, or, if it has none, whether the watermark
     /// would not move.
-    fn offsets_known(&mut self, earlier: &[OffsetsMove], step: &OffsetsMove) -> Result<bool> {
-        let place = (&step.trigger, &step.group, &step.partition);
-        let stored: Option<i64> = one(&mut self.sql.watermark, place)?;
-        let same = |other: &&OffsetsMove| (&other.trigger, &other.group, &other.partition) == place;
+    fn offsets_known(
+        &mut self,
+        earlier: &[OffsetsMove],
+        step: &OffsetsMove,
+        forgotten: bool,
+    ) -> Result<bool> {
+        let place = (&step.of.trigger, &step.of.group, &step.of.partition);
+        let stored: Option<i64> = match forgotten {
+            true => None,
+            false => one(&mut self.sql.watermark, place)?,
+        };
+        let same = |other: &&OffsetsMove| other.of == step.of;
         let moved = earlier
             .iter()
             .filter(same)
@@ -259,10 +268,11 @@ impl Checker<'_, '_> {
                     .iter()
                     .filter(same)
                     .any(|other| other.completed.contains(offset))
-                || self
-                    .sql
-                    .offset_known
-                    .exists((place.0, place.1, place.2, offset))?
+                || !forgotten
+                    && self
+                        .sql
+                        .offset_known
+                        .exists((place.0, place.1, place.2, offset))?
             {
                 return Ok(true);
             }

@@ -30,11 +30,13 @@ use tidemill_core::{
     ledger::LedgerEntry,
     schedule::Cursor,
     time::Timestamp,
+    turn::Turn,
+    watermark::Progress,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    DeadLetterFilter, DeadLetterLine, Found, Journal, JournalError, KeyDone, Offsets, Pending,
+    DeadLetterFilter, DeadLetterLine, Found, Journal, JournalError, KeyDone, PartitionOf, Pending,
     Stats, Unit, UnitResult, UsageEntry, Versioned,
 };
 pub use open::OpenError;
@@ -247,6 +249,16 @@ impl Journal for SqliteJournal {
         self.read(move |conn| queries::is_busy(conn, &trigger))
     }
 
+    fn ahead(
+        &self,
+        trigger: &str,
+        turn: &Turn,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<usize, JournalError>> {
+        let (trigger, turn) = (trigger.to_owned(), turn.clone());
+        self.read(move |conn| queries::ahead(conn, &trigger, &turn, limit))
+    }
+
     fn find(&self, id: DeliveryId) -> BoxFuture<'_, Result<Option<Found>, JournalError>> {
         let running = self.ran_before.saturating_add(writer::ran(&self.clock));
         self.read(move |conn| queries::find(conn, id, running))
@@ -325,14 +337,9 @@ impl Journal for SqliteJournal {
         self.read(move |conn| queries::cursor(conn, &schedule))
     }
 
-    fn offsets(
-        &self,
-        trigger: &str,
-        group: &str,
-        partition: &str,
-    ) -> BoxFuture<'_, Result<Option<Offsets>, JournalError>> {
-        let place = [trigger.to_owned(), group.to_owned(), partition.to_owned()];
-        self.read(move |conn| queries::offsets(conn, &place))
+    fn progress(&self, of: &PartitionOf) -> BoxFuture<'_, Result<Option<Progress>, JournalError>> {
+        let of = of.clone();
+        self.read(move |conn| queries::progress(conn, &of))
     }
 
     fn key_done(

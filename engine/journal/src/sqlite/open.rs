@@ -19,6 +19,7 @@ const APPLICATION_ID: i32 = 0x5444_4d4c;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_journal.sql"),
     include_str!("../../migrations/0002_turns.sql"),
+    include_str!("../../migrations/0003_queues.sql"),
 ];
 
 /// Files up to this size are read and checked as a whole when opened, which takes well under a

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use rusqlite::{
-    CachedStatement, Connection, OptionalExtension, Result, Row, params_from_iter,
+    CachedStatement, Connection, OptionalExtension, Result, Row,
     types::{FromSql, FromSqlError, FromSqlResult, Type, ValueRef},
 };
 use serde::de::{DeserializeOwned, value::StrDeserializer};
@@ -15,10 +15,12 @@ use tidemill_core::{
     outcome::{Reply, Usage},
     schedule::Cursor,
     time::Timestamp,
+    turn::Turn,
+    watermark::Progress,
 };
 
 use crate::{
-    DeadLetterFilter, DeadLetterLine, Found, KeyDone, Offsets, Pending, Stats, UsageEntry,
+    DeadLetterFilter, DeadLetterLine, Found, KeyDone, PartitionOf, Pending, Stats, UsageEntry,
     Versioned,
 };
 
@@ -79,6 +81,27 @@ pub fn is_busy(conn: &Connection, trigger: &str) -> Result<bool> {
     let sql = "SELECT 1 FROM deliveries INDEXED BY pending \
         WHERE died IS NULL AND blocked = 0 AND trigger = ?1 LIMIT 1";
     conn.prepare_cached(sql)?.exists([trigger])
+}
+
+/// Of the two counts the larger one: some may be in both.
+pub fn ahead(conn: &Connection, trigger: &str, turn: &Turn, limit: usize) -> Result<usize> {
+    let mut most = 0;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    for (column, index, name) in [
+        ("lane", "lane_turns", &turn.lane),
+        ("key", "key_turns", &turn.key),
+    ] {
+        let Some(name) = name else {
+            continue;
+        };
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM deliveries INDEXED BY {index} \
+             WHERE died IS NULL AND trigger = ?1 AND {column} = ?2 LIMIT ?3)"
+        );
+        let count: i64 = cached(conn, &sql)?.query_row((trigger, name, limit), |row| row.get(0))?;
+        most = most.max(count);
+    }
+    Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 /// `running` is how long engines have run on this journal, in milliseconds, as far as is known here.
@@ -265,22 +288,22 @@ pub fn cursor(conn: &Connection, schedule: &str) -> Result<Option<Cursor>> {
         .optional()
 }
 
-pub fn offsets(conn: &Connection, place: &[String; 3]) -> Result<Option<Offsets>> {
+pub fn progress(conn: &Connection, of: &PartitionOf) -> Result<Option<Progress>> {
     const WHERE: &str = "WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
-    let mut partition = cached(conn, &format!("SELECT watermark FROM partitions {WHERE}"))?;
-    let Some(watermark) = partition
-        .query_row(params_from_iter(place), |row| row.get(0))
-        .optional()?
-    else {
+    let place = (&of.trigger, &of.group, &of.partition);
+    let sql = format!("SELECT watermark, stamp FROM partitions {WHERE}");
+    let partition = cached(conn, &sql)?
+        .query_row(place, |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((watermark, stamp)) = partition else {
         return Ok(None);
     };
-    let mut above = cached(
-        conn,
-        &format!("SELECT at FROM completed {WHERE} ORDER BY at"),
-    )?;
-    let rows = above.query_map(params_from_iter(place), |row| row.get(0))?;
-    Ok(Some(Offsets {
+    let sql = format!("SELECT at FROM completed {WHERE} ORDER BY at");
+    let mut above = cached(conn, &sql)?;
+    let rows = above.query_map(place, |row| row.get(0))?;
+    Ok(Some(Progress {
         watermark,
+        stamp,
         completed: rows.collect::<Result<_>>()?,
     }))
 }

@@ -109,8 +109,10 @@ statements! {
         status, headers, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     set_cursor: "INSERT INTO cursors (schedule, at, definition) VALUES (?1, ?2, ?3) \
         ON CONFLICT DO UPDATE SET at = excluded.at, definition = excluded.definition";
-    set_watermark: "INSERT INTO partitions (trigger, consumers, partition, watermark) \
-        VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET watermark = max(watermark, excluded.watermark)";
+    set_watermark: "INSERT INTO partitions (trigger, consumers, partition, watermark, stamp) \
+        VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET \
+        watermark = excluded.watermark, stamp = excluded.stamp WHERE excluded.watermark > watermark";
+    forget_partition: "DELETE FROM partitions WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
     /// Not if it is below the watermark.
     set_offset: "INSERT OR IGNORE INTO completed (trigger, consumers, partition, at) \
         SELECT ?1, ?2, ?3, ?4 FROM partitions WHERE trigger = ?1 AND consumers = ?2 \

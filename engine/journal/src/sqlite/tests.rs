@@ -87,7 +87,7 @@ fn a_newer_journal_is_refused() {
     );
     let text = error.to_string();
     assert!(
-        text.contains("99") && text.contains("up to 2") && text.contains("journal.db"),
+        text.contains("99") && text.contains("up to 3") && text.contains("journal.db"),
         "{text}"
     );
 }
@@ -222,14 +222,18 @@ async fn a_journal_of_version_1_opens() {
     assert_eq!(journal.cursor("nightly").await.unwrap(), Some(cursor));
     let known = journal.find(DeliveryId([5; 16])).await.unwrap();
     assert_eq!(known, Some(Found::Remembered(None)));
-    let offsets = journal.offsets("t", "g", "p/0").await.unwrap();
-    assert_eq!(
-        offsets,
-        Some(Offsets {
-            watermark: 5,
-            completed: vec![7]
-        })
-    );
+    let partition = PartitionOf {
+        trigger: "t".into(),
+        group: "g".into(),
+        partition: "p/0".into(),
+    };
+    let progress = Progress {
+        watermark: 5,
+        stamp: None,
+        completed: vec![7],
+    };
+    let found = journal.progress(&partition).await.unwrap();
+    assert_eq!(found, Some(progress));
     let key = journal
         .key_done("t", "k", Timestamp(0))
         .await
