@@ -12,15 +12,19 @@ use tidemill_core::{
 
 use crate::{
     plan::{
-        After, Allow, BucketPlan, BucketSource, Cors, DestinationPlan, EnginePlan, EventSource,
-        FunctionPlan, HttpDestination, HttpSource, Idempotency, Mode, NotBuilt, Plan, SourcePlan,
-        Store, TriggerPlan, Unmatched, Verify,
+        After, Allow, AmqpDestination, AmqpSource, Batch, BucketPlan, BucketSource, Connection,
+        ConnectionPlan, Cors, DestinationPlan, EnginePlan, EventSource, FunctionPlan,
+        HttpDestination, HttpSource, Idempotency, KafkaDestination, KafkaSource, Mode, NotBuilt,
+        Order, Plan, SourcePlan, Start, Store, TriggerPlan, Unmatched, Verify,
     },
     tree::{Node, Table, Value},
 };
 
 /// The plan of a file. If the file has errors, parts of the plan are empty.
 pub(crate) fn plan(file: &Path, root: &Table, not_built: Vec<NotBuilt>) -> Plan {
+    let connections = root
+        .tables("connections")
+        .map(|(name, table)| (name.clone(), connection(name, table)));
     let buckets = root
         .tables("buckets")
         .map(|(name, table)| (name.clone(), bucket(name, table)));
@@ -37,6 +41,7 @@ pub(crate) fn plan(file: &Path, root: &Table, not_built: Vec<NotBuilt>) -> Plan 
     Plan {
         file: file.to_owned(),
         engine: engine(root.table("engine").unwrap_or(&empty)),
+        connections: connections.collect(),
         buckets: buckets.collect(),
         functions: functions.collect(),
         triggers: triggers.collect(),
@@ -53,6 +58,21 @@ fn engine(table: &Table) -> EnginePlan {
         journal_limit: table.whole("journal_limit"),
         drain: table.duration("drain"),
     }
+}
+
+fn connection(name: &str, table: &Table) -> Arc<ConnectionPlan> {
+    let to = match (table.text("amqp"), table.table("kafka")) {
+        (Some(url), _) => Connection::Amqp(url),
+        (None, Some(kafka)) => Connection::Kafka {
+            brokers: kafka.strings("brokers"),
+            properties: kafka.texts("properties"),
+        },
+        (None, None) => Connection::NotBuilt,
+    };
+    Arc::new(ConnectionPlan {
+        name: name.to_owned(),
+        to,
+    })
 }
 
 fn bucket(name: &str, table: &Table) -> Arc<BucketPlan> {
@@ -99,6 +119,13 @@ fn trigger(name: &str, table: &Table) -> Arc<TriggerPlan> {
         ("event", Some(event)) => SourcePlan::Event(EventSource {
             kind: event.string("type"),
         }),
+        ("amqp", Some(amqp)) => SourcePlan::Amqp(AmqpSource {
+            connection: amqp.string("connection"),
+            queue: amqp.string("queue"),
+            prefetch: u16::try_from(amqp.whole("prefetch")).unwrap_or(u16::MAX),
+            declare: amqp.flag("declare"),
+        }),
+        ("kafka", Some(kafka)) => SourcePlan::Kafka(kafka_source(kafka)),
         ("schedule", Some(table)) => match schedule(table) {
             Ok(schedule) => SourcePlan::Schedule(schedule),
             // The walk told what is wrong with it.
@@ -130,10 +157,15 @@ fn trigger(name: &str, table: &Table) -> Arc<TriggerPlan> {
                 window: idempotency.duration("window"),
             })
         }),
-        order_by: table.selector("order_by"),
+        order: order(key, table),
+        batch: table.table("batch").map(|batch| Batch {
+            max: count(batch, "max"),
+            wait: batch.duration("wait"),
+            bytes: count(batch, "bytes"),
+        }),
         rate: table.rate("rate"),
-        on_success: table.table("on_success").map(destination),
-        dead_letter: table.table("dead_letter").map(destination),
+        on_success: table.table("on_success").and_then(destination),
+        dead_letter: table.table("dead_letter").and_then(destination),
         retry: RetryPolicy {
             attempts: u32::try_from(retry.whole("attempts")).unwrap_or(u32::MAX),
             first: retry.duration("first"),
@@ -141,6 +173,33 @@ fn trigger(name: &str, table: &Table) -> Arc<TriggerPlan> {
             max_age: retry.duration("max_age"),
         },
     })
+}
+
+/// Kafka has an order of its own, the others have none, unless told.
+fn order(source: &str, trigger: &Table) -> Order {
+    if let Some(selector) = trigger.selector("order_by") {
+        return Order::By(selector);
+    }
+    match trigger.get("order_by").and_then(Node::string) {
+        Some("partition") => Order::Partition,
+        None if source == "kafka" => Order::MessageKey,
+        _ => Order::None,
+    }
+}
+
+fn kafka_source(table: &Table) -> KafkaSource {
+    let mut topics = table.strings("topics");
+    topics.sort_unstable();
+    KafkaSource {
+        connection: table.string("connection"),
+        topics,
+        group: table.string("group"),
+        start: match (table.instant("start"), table.string("start").as_str()) {
+            (Some(at), _) => Start::At(at.0),
+            (None, "latest") => Start::Latest,
+            (None, _) => Start::Earliest,
+        },
+    }
 }
 
 fn http_source(table: &Table) -> HttpSource {
@@ -235,29 +294,38 @@ fn filter(table: &Table) -> Filter {
     }
 }
 
-fn destination(table: &Table) -> DestinationPlan {
+/// None, if the table has errors.
+fn destination(table: &Table) -> Option<DestinationPlan> {
     if let Some(bucket) = table.table("bucket") {
-        return DestinationPlan::Bucket {
+        return Some(DestinationPlan::Bucket {
             bucket: bucket.string("name"),
             key: bucket.string("key"),
-        };
+        });
     }
     if let Some(event) = table.table("event") {
-        return DestinationPlan::Event {
+        return Some(DestinationPlan::Event {
             kind: event.string("type"),
-        };
+        });
     }
-    match table
-        .table("http")
-        .and_then(|http| Some((http, http.text("url")?)))
-    {
-        Some((http, url)) => DestinationPlan::Http(HttpDestination {
-            url,
-            headers: http.texts("headers"),
-            timeout: http.duration("timeout"),
-        }),
-        None => DestinationPlan::NotBuilt,
+    if let Some(amqp) = table.table("amqp") {
+        return Some(DestinationPlan::Amqp(AmqpDestination {
+            connection: amqp.string("connection"),
+            exchange: amqp.string("exchange"),
+            routing_key: amqp.string("routing_key"),
+        }));
     }
+    if let Some(kafka) = table.table("kafka") {
+        return Some(DestinationPlan::Kafka(KafkaDestination {
+            connection: kafka.string("connection"),
+            topic: kafka.string("topic"),
+        }));
+    }
+    let http = table.table("http")?;
+    Some(DestinationPlan::Http(HttpDestination {
+        url: http.text("url")?,
+        headers: http.texts("headers"),
+        timeout: http.duration("timeout"),
+    }))
 }
 
 fn bucket_source(table: &Table) -> BucketSource {

@@ -16,6 +16,8 @@ pub struct Plan {
     pub file: PathBuf,
     /// `[engine]`.
     pub engine: EnginePlan,
+    /// `[connections.*]`.
+    pub connections: BTreeMap<String, Arc<ConnectionPlan>>,
     /// `[buckets.*]`.
     pub buckets: BTreeMap<String, Arc<BucketPlan>>,
     /// `[functions.*]`.
@@ -51,6 +53,31 @@ pub struct EnginePlan {
     pub journal_limit: u64,
     /// How long running attempts may go on after SIGTERM.
     pub drain: Duration,
+}
+
+/// `[connections.NAME]`.
+#[derive(Clone, Debug)]
+pub struct ConnectionPlan {
+    /// Its name.
+    pub name: String,
+    /// What it leads to.
+    pub to: Connection,
+}
+
+/// What a connection leads to.
+#[derive(Clone, Debug)]
+pub enum Connection {
+    /// An AMQP 0-9-1 broker, by its URL.
+    Amqp(Text),
+    /// A Kafka cluster.
+    Kafka {
+        /// `host:port` of some of its brokers.
+        brokers: Vec<String>,
+        /// Properties for librdkafka.
+        properties: BTreeMap<String, Text>,
+    },
+    /// One that is not built yet.
+    NotBuilt,
 }
 
 /// `[buckets.NAME]`.
@@ -135,10 +162,12 @@ pub struct TriggerPlan {
     pub unmatched: Unmatched,
     /// Events that mean the same run once.
     pub idempotency: Option<Idempotency>,
-    /// Events that are equal here run one after another.
-    pub order_by: Option<Selector>,
+    /// Which events run one after another.
+    pub order: Order,
     /// How often attempts start at most.
     pub rate: Option<Rate>,
+    /// Several events in one attempt; absent, each has its own.
+    pub batch: Option<Batch>,
     /// What follows a failure.
     pub retry: RetryPolicy,
     /// Where the handler's replies go.
@@ -154,6 +183,30 @@ pub enum Unmatched {
     Settle,
     /// It becomes a dead letter, of the first trigger of the source by name.
     DeadLetter,
+}
+
+/// Which events of a trigger run one after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// None.
+    None,
+    /// Those that are equal here.
+    By(Selector),
+    /// Those with the same message key: what Kafka does unless told otherwise.
+    MessageKey,
+    /// Those of the same partition.
+    Partition,
+}
+
+/// `batch = { ... }`: several events in one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The most events.
+    pub max: usize,
+    /// How long the first one waits for more.
+    pub wait: Duration,
+    /// The most bytes of events, unless one alone has more.
+    pub bytes: usize,
 }
 
 /// `idempotency = { ... }`.
@@ -183,8 +236,30 @@ pub enum DestinationPlan {
         /// The event's type.
         kind: String,
     },
-    /// A destination that is not built yet.
-    NotBuilt,
+    /// `{ amqp = { ... } }`: each is published, as a CloudEvent.
+    Amqp(AmqpDestination),
+    /// `{ kafka = { ... } }`: each is produced, as a CloudEvent, with the event's subject as its key.
+    Kafka(KafkaDestination),
+}
+
+/// `{ amqp = { ... } }` of a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmqpDestination {
+    /// One of [`Plan::connections`], which leads to an AMQP broker.
+    pub connection: String,
+    /// The exchange; empty, the default one.
+    pub exchange: String,
+    /// The routing key.
+    pub routing_key: String,
+}
+
+/// `{ kafka = { ... } }` of a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaDestination {
+    /// One of [`Plan::connections`], which leads to a Kafka cluster.
+    pub connection: String,
+    /// The topic.
+    pub topic: String,
 }
 
 /// `{ http = { ... } }` of a destination.
@@ -209,6 +284,10 @@ pub enum SourcePlan {
     Schedule(Schedule),
     /// `event = { ... }`.
     Event(EventSource),
+    /// `amqp = { ... }`.
+    Amqp(AmqpSource),
+    /// `kafka = { ... }`.
+    Kafka(KafkaSource),
     /// A source that is not built yet.
     NotBuilt {
         /// Its key in the file.
@@ -295,6 +374,45 @@ pub struct Cors {
 pub struct EventSource {
     /// The type of the events.
     pub kind: String,
+}
+
+/// `amqp = { ... }`. Triggers of one queue share it and agree on all of this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmqpSource {
+    /// One of [`Plan::connections`], which leads to an AMQP broker.
+    pub connection: String,
+    /// The queue.
+    pub queue: String,
+    /// The most messages held at a time.
+    pub prefetch: u16,
+    /// Whether to declare the queue, if it is not there: a durable quorum queue with a dead-letter
+    /// exchange.
+    pub declare: bool,
+}
+
+/// `kafka = { ... }`. Triggers of the same connection, topics and group share a consumer and agree on
+/// all of this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaSource {
+    /// One of [`Plan::connections`], which leads to a Kafka cluster.
+    pub connection: String,
+    /// The topics, sorted.
+    pub topics: Vec<String>,
+    /// The consumer group.
+    pub group: String,
+    /// Where a group without offsets begins.
+    pub start: Start,
+}
+
+/// Where a consumer group without offsets begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record there is.
+    Earliest,
+    /// After the last one.
+    Latest,
+    /// At the first record of this time or later, in milliseconds since the Unix epoch.
+    At(i64),
 }
 
 /// What becomes of an object that was handled.

@@ -11,11 +11,13 @@ use std::{
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidemill_config::plan::{
-    DestinationPlan, EnginePlan, FunctionPlan, Plan, SourcePlan, TriggerPlan,
+    self, DestinationPlan, EnginePlan, FunctionPlan, Plan, SourcePlan, TriggerPlan,
 };
 use tidemill_connectors::{
+    amqp,
     bucket::{self, Bucket, BucketConnector, BucketDestination},
     http::{self, HttpConnector, HttpDestination},
+    kafka,
     schedule::{self, Beat, ScheduleConnector},
 };
 use tidemill_core::{filter::ObjectFilter, ledger, schedule::Overlap};
@@ -191,10 +193,12 @@ fn triggers(plan: &Plan, deployed: &BTreeMap<String, Arc<Deployed>>) -> Vec<Trig
             SourcePlan::Schedule(schedule) => schedule.overlap == Overlap::Queue,
             _ => false,
         };
-        let order = match &trigger.order_by {
+        let order = match &trigger.order {
             _ if one_by_one => Order::All,
-            Some(selector) => Order::By(selector.clone()),
-            None => Order::None,
+            plan::Order::None => Order::None,
+            plan::Order::By(selector) => Order::By(selector.clone()),
+            plan::Order::MessageKey => Order::MessageKey,
+            plan::Order::Partition => Order::Partition,
         };
         Some(Trigger {
             name: trigger.name.clone(),
@@ -207,8 +211,8 @@ fn triggers(plan: &Plan, deployed: &BTreeMap<String, Arc<Deployed>>) -> Vec<Trig
             rate: trigger.rate,
             function,
             retry: trigger.retry,
-            on_success: trigger.on_success.as_ref().and_then(target),
-            dead_letter: trigger.dead_letter.as_ref().and_then(target),
+            on_success: trigger.on_success.as_ref().map(target),
+            dead_letter: trigger.dead_letter.as_ref().map(target),
         })
     };
     plan.triggers.values().filter_map(with_function).collect()
@@ -234,20 +238,23 @@ fn listening(trigger: &TriggerPlan) -> Option<(String, Listens)> {
         }
         SourcePlan::Schedule(_) => (schedule::source(&trigger.name), Listens::All),
         SourcePlan::Event(source) => (emitted_source(&source.kind), Listens::All),
+        SourcePlan::Amqp(source) => (amqp::source(source), Listens::All),
+        SourcePlan::Kafka(source) => (kafka::source(source), Listens::All),
         SourcePlan::NotBuilt { .. } => return None,
     })
 }
 
-fn target(plan: &DestinationPlan) -> Option<Target> {
-    Some(match plan {
+fn target(plan: &DestinationPlan) -> Target {
+    match plan {
         DestinationPlan::Bucket { bucket, key } => Target::Object {
             bucket: bucket.clone(),
             key: key.clone(),
         },
         DestinationPlan::Http(_) => Target::Http,
         DestinationPlan::Event { kind } => Target::Event { kind: kind.clone() },
-        DestinationPlan::NotBuilt => return None,
-    })
+        DestinationPlan::Amqp(_) => Target::Amqp,
+        DestinationPlan::Kafka(_) => Target::Kafka,
+    }
 }
 
 /// The buckets of a plan.

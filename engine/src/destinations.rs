@@ -25,7 +25,9 @@ impl Destination for Destinations {
             OutboxAction::DeleteObject { .. }
             | OutboxAction::MoveObject { .. }
             | OutboxAction::PutObject { .. } => self.buckets.publish(action, event),
-            OutboxAction::Post { .. } => self.http.publish(action, event),
+            OutboxAction::Post { .. }
+            | OutboxAction::PublishAmqp { .. }
+            | OutboxAction::PublishKafka { .. } => self.http.publish(action, event),
         }
     }
 }

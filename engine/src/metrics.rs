@@ -72,6 +72,7 @@ pub struct Metrics {
     unmatched: Family<Source, Counter>,
     duplicates: Family<Source, Counter>,
     keys_missing: Family<Trigger, Counter>,
+    parked: Family<Trigger, Counter>,
     attempts: Family<FunctionOutcome, Counter>,
     conflicts: Family<Function, Counter>,
     seconds: Family<Function, Histogram, fn() -> Histogram>,
@@ -102,6 +103,7 @@ impl Default for Metrics {
             unmatched: Family::default(),
             duplicates: Family::default(),
             keys_missing: Family::default(),
+            parked: Family::default(),
             attempts: Family::default(),
             conflicts: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
@@ -137,6 +139,11 @@ impl Default for Metrics {
             "idempotency_keys_missing",
             "Events without the idempotency key that their trigger names",
             metrics.keys_missing.clone(),
+        );
+        r.register(
+            "parked",
+            "Deliveries that the journal took over from their source",
+            metrics.parked.clone(),
         );
         r.register("attempts", "Attempts by outcome", metrics.attempts.clone());
         r.register(
@@ -256,6 +263,13 @@ impl Metrics {
         self.http_connections.set(connections);
         let refused = self.http_turned_away.inner();
         refused.store(status.turned_away, Relaxed);
+    }
+
+    pub(crate) fn parked(&self, trigger: &str) {
+        let labels = Trigger {
+            trigger: trigger.to_owned(),
+        };
+        self.parked.get_or_create(&labels).inc();
     }
 
     pub(crate) fn key_missing(&self, trigger: &str) {

@@ -51,13 +51,13 @@ keys! {
 "engine.drain": Duration("0s", "1h"), default("30s"), "How long running attempts may go on after SIGTERM.";
 
 "connections": Named, default("{}"), "Brokers and databases.";
-"connections.*": Table, optional, "A broker or a database." planned;
+"connections.*": Table, optional, "A broker or a database.";
 "connections.*.amqp": Secret, one_of("broker or database"), "The URL of an AMQP 0-9-1 broker, such as RabbitMQ.";
 "connections.*.kafka": Table, one_of("broker or database"), "A Kafka cluster.";
 "connections.*.kafka.brokers": List(&Filled, 1), required("[\"127.0.0.1:9092\"]"), "Where to find the cluster: host:port of some of its brokers.";
 "connections.*.kafka.properties": Map, default("{}"), "Properties for librdkafka.";
 "connections.*.kafka.properties.*": Secret, optional, "A property of librdkafka.";
-"connections.*.postgres": Secret, one_of("broker or database"), "The URL of a PostgreSQL database.";
+"connections.*.postgres": Secret, one_of("broker or database"), "The URL of a PostgreSQL database." planned;
 
 "buckets": Named, default("{}"), "Places where objects are.";
 "buckets.*": Table, optional, "A place where objects are.";
@@ -100,12 +100,13 @@ keys! {
 "triggers.*.bucket.after.move.prefix": Prefix, default(""), "Put before its key.";
 "triggers.*.bucket.rescan": Duration("1s", "24h"), default("60s"), "How often the bucket is listed to find what was missed. The same in all triggers of a bucket.";
 
-"triggers.*.amqp": Table, one_of("source"), "Messages of an AMQP queue." planned;
+"triggers.*.amqp": Table, one_of("source"), "Messages of an AMQP queue.";
 "triggers.*.amqp.connection": Filled, required("orders"), "The connection.";
 "triggers.*.amqp.queue": Filled, required("orders"), "The queue.";
-"triggers.*.amqp.prefetch": Whole(1, 65_535), default("256"), "The most messages held at a time.";
+"triggers.*.amqp.prefetch": Whole(1, 65_535), default("256"), "The most messages held at a time. The same in all triggers of a queue.";
+"triggers.*.amqp.declare": Flag, default("false"), "Whether to declare the queue if it is not there: a durable quorum queue with a dead-letter exchange. The same in all triggers of a queue.";
 
-"triggers.*.kafka": Table, one_of("source"), "Records of Kafka topics." planned;
+"triggers.*.kafka": Table, one_of("source"), "Records of Kafka topics.";
 "triggers.*.kafka.connection": Filled, required("telemetry"), "The connection.";
 "triggers.*.kafka.topics": List(&Filled, 1), required("[\"readings\"]"), "The topics.";
 "triggers.*.kafka.group": Filled, default("tidemill"), "The consumer group.";
@@ -182,11 +183,11 @@ keys! {
 "triggers.*.on_success.http.timeout": Duration("100ms", "5m"), default("30s"), "How long one try may take.";
 "triggers.*.on_success.event": Table, one_of("destination"), "An event, as if the function had emitted it.";
 "triggers.*.on_success.event.type": Filled, required("order.billed"), "Its type.";
-"triggers.*.on_success.amqp": Table, one_of("destination"), "An AMQP exchange." planned;
+"triggers.*.on_success.amqp": Table, one_of("destination"), "An AMQP exchange: each is published as a CloudEvent.";
 "triggers.*.on_success.amqp.connection": Filled, required("orders"), "The connection.";
 "triggers.*.on_success.amqp.exchange": Str, required("billed"), "The exchange; empty, the default one.";
 "triggers.*.on_success.amqp.routing_key": Str, default(""), "The routing key.";
-"triggers.*.on_success.kafka": Table, one_of("destination"), "A Kafka topic." planned;
+"triggers.*.on_success.kafka": Table, one_of("destination"), "A Kafka topic: each is produced as a CloudEvent, with the subject as its key.";
 "triggers.*.on_success.kafka.connection": Filled, required("telemetry"), "The connection.";
 "triggers.*.on_success.kafka.topic": Filled, required("billed"), "The topic.";
 "triggers.*.dead_letter": Table, optional, "Where dead letters go besides the journal.";
@@ -200,11 +201,11 @@ keys! {
 "triggers.*.dead_letter.http.timeout": Duration("100ms", "5m"), default("30s"), "How long one try may take.";
 "triggers.*.dead_letter.event": Table, one_of("destination"), "An event, as if the function had emitted it.";
 "triggers.*.dead_letter.event.type": Filled, required("order.failed"), "Its type.";
-"triggers.*.dead_letter.amqp": Table, one_of("destination"), "An AMQP exchange." planned;
+"triggers.*.dead_letter.amqp": Table, one_of("destination"), "An AMQP exchange: each is published as a CloudEvent.";
 "triggers.*.dead_letter.amqp.connection": Filled, required("orders"), "The connection.";
 "triggers.*.dead_letter.amqp.exchange": Str, required("dead"), "The exchange; empty, the default one.";
 "triggers.*.dead_letter.amqp.routing_key": Str, default(""), "The routing key.";
-"triggers.*.dead_letter.kafka": Table, one_of("destination"), "A Kafka topic." planned;
+"triggers.*.dead_letter.kafka": Table, one_of("destination"), "A Kafka topic: each is produced as a CloudEvent, with the subject as its key.";
 "triggers.*.dead_letter.kafka.connection": Filled, required("telemetry"), "The connection.";
 "triggers.*.dead_letter.kafka.topic": Filled, required("orders-dead"), "The topic.";
 }

@@ -88,8 +88,10 @@ impl BucketDestination {
                 let written = to.put(key, event.data.clone()).await;
                 written.map(drop).map_err(publish_error)
             }
-            OutboxAction::Post { trigger, .. } => Err(PublishError::Rejected(format!(
-                "what trigger `{trigger}` posts does not go to a bucket"
+            OutboxAction::Post { trigger, .. }
+            | OutboxAction::PublishAmqp { trigger, .. }
+            | OutboxAction::PublishKafka { trigger, .. } => Err(PublishError::Rejected(format!(
+                "what trigger `{trigger}` sends does not go to a bucket"
             ))),
         }
     }

@@ -39,6 +39,18 @@ pub struct Position {
     pub key: Option<String>,
 }
 
+impl Position {
+    /// The partition of this source that it is in, and its offset there.
+    pub fn in_log(&self, source: &str) -> (Partition, i64) {
+        let partition = Partition {
+            source: source.to_owned(),
+            group: self.group.clone(),
+            partition: self.partition.clone(),
+        };
+        (partition, self.offset)
+    }
+}
+
 /// What a source is to do with an event that it held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {

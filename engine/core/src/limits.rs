@@ -41,6 +41,21 @@ pub const EVENT_IDS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many requests of one trigger wait for their turn at a time, while their clients wait.
 pub const HELD_REQUESTS: usize = 1024;
 
+/// How long an event that its source holds waits behind others of its lane or key before the journal
+/// takes it over: its place in the source's window is for others.
+pub const HELD_IN_LINE: Duration = Duration::from_secs(60);
+
+/// How long a message is held without having begun before the journal takes it over: RabbitMQ closes
+/// a channel after 30 minutes without an acknowledgement.
+pub const HELD_UNSTARTED: Duration = Duration::from_secs(600);
+
+/// How long a held delivery that may not begin now rests before it is looked at again.
+pub const HELD_LOOK: Duration = Duration::from_secs(1);
+
+/// How many deliveries of one lane or key may be parked. Beyond, those that follow stay with their
+/// source, which waits.
+pub const LANE_PARKED: usize = 10_000;
+
 /// The longest text of a reason that is kept with an attempt, in bytes.
 pub const REASON: usize = 4 << 10;
 

@@ -85,14 +85,10 @@ pub(super) async fn redrive(
     Path(id): Path<DeliveryId>,
     Query(query): Query<RedriveQuery>,
 ) -> Response {
-    let journal = &**admin.dispatcher.journal();
-    let redriven = redriving::redrive(journal, id, query.original).await;
-    answer(redriven.map(|redriven| {
-        admin.dispatcher.redriven(&redriven);
-        RedrivenView {
-            of: id,
-            id: redriven.id,
-        }
+    let redriven = admin.dispatcher.redrive(id, query.original).await;
+    answer(redriven.map(|redriven| RedrivenView {
+        of: id,
+        id: redriven.id,
     }))
 }
 

@@ -16,11 +16,13 @@ use tidemill_core::{
 };
 use tidemill_journal::{JournalError, UnitResult, WrittenObject};
 use tidemill_sandbox::DeliveryInfo;
+use tokio::sync::MutexGuard;
 
 use super::{
     Dispatcher, Trigger,
     call::Identity,
     effects::Effects,
+    held::{HeldDelivery, Stage},
     host::{self, AttemptHost},
     locks::{HeldKeys, StoreKey},
     settle::usage,
@@ -93,6 +95,8 @@ pub(super) enum Completes<'a> {
     Delivery(&'a Trigger, &'a Delivery),
     /// A request whose client waits, and what it is known by when it comes again.
     Call(&'a Trigger, Option<&'a Identity>),
+    /// A delivery that its source keeps, unless it was parked meanwhile.
+    Held(&'a Trigger, &'a HeldDelivery),
     /// Nothing: somebody invoked the function by hand.
     Nothing,
 }
@@ -102,7 +106,60 @@ impl Completes<'_> {
         match self {
             Completes::Delivery(_, delivery) => delivery.key.is_some(),
             Completes::Call(_, identity) => identity.is_some(),
+            // By its id or its offset.
+            Completes::Held(..) => true,
             Completes::Nothing => false,
+        }
+    }
+}
+
+/// The decision on a held delivery, while it is being made.
+struct Decision<'a> {
+    stage: Option<MutexGuard<'a, Stage>>,
+    /// If the journal has taken the delivery over.
+    parked: Option<Delivery>,
+}
+
+impl<'a> Completes<'a> {
+    /// Whether all that it completes is kept elsewhere, so that without effects there is nothing to
+    /// commit.
+    fn is_kept_elsewhere(&self) -> bool {
+        matches!(self, Completes::Call(..) | Completes::Held(..))
+    }
+
+    /// Nobody else decides on what it completes until the decision is dropped.
+    async fn decide(self) -> Decision<'a> {
+        let Completes::Held(_, held) = self else {
+            return Decision {
+                stage: None,
+                parked: None,
+            };
+        };
+        let stage = held.stage.lock().await;
+        let parked = match *stage {
+            Stage::Parked(seq) => Some(held.parked(seq)),
+            _ => None,
+        };
+        let stage = Some(stage);
+        Decision { stage, parked }
+    }
+
+    /// What it completes as things are.
+    fn now<'b>(self, decision: &'b Decision<'_>) -> Completes<'b>
+    where
+        'a: 'b,
+    {
+        match (self, &decision.parked) {
+            (Completes::Held(trigger, _), Some(delivery)) => Completes::Delivery(trigger, delivery),
+            _ => self,
+        }
+    }
+}
+
+impl Decision<'_> {
+    fn completed(&mut self) {
+        if let Some(stage) = &mut self.stage {
+            **stage = Stage::Over;
         }
     }
 }
@@ -119,6 +176,10 @@ impl Dispatcher {
                 size: delivery.event.size(),
             });
         }
+        if self.held.is_running(delivery.id) {
+            // It was parked while it ran: whoever runs it says what becomes of it.
+            return None;
+        }
         match &delivery.work {
             Work::Handle => self.handle(delivery).await,
             Work::Outbox(action) => {
@@ -129,7 +190,7 @@ impl Dispatcher {
     }
 
     /// Reads from the journal as soon as that can be read; none, if the engine stops before.
-    async fn read<T, F>(&self, ask: impl Fn() -> F) -> Option<T>
+    pub(super) async fn read<T, F>(&self, ask: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, JournalError>>,
     {
@@ -208,19 +269,26 @@ impl Dispatcher {
                     return Ran::Failed(ended);
                 }
             };
+            let mut decision = completes.decide().await;
+            let completes = completes.now(&decision);
             let unit = self.completion(run, completes, &ended, written);
-            if called && !unit.is_durable_matter() {
+            if completes.is_kept_elsewhere() && !unit.is_durable_matter() {
                 self.spare_usage.add(usage(function, &ended));
+                decision.completed();
                 return Ran::Committed(ended);
             }
+            let has_key = completes.has_key();
             match self.commit_effects(unit).await {
-                Some(UnitResult::Committed { .. }) => return Ran::Committed(ended),
+                Some(UnitResult::Committed { .. }) => {
+                    decision.completed();
+                    return Ran::Committed(ended);
+                }
                 Some(UnitResult::Conflict { store, key }) => {
                     tracing::debug!(delivery = %run.delivery, store, key, "a read was overtaken");
                     self.metrics.conflict(function);
                     wanted = ended.effects.touched();
                 }
-                Some(UnitResult::Duplicate) if completes.has_key() => return Ran::Duplicate,
+                Some(UnitResult::Duplicate) if has_key => return Ran::Duplicate,
                 Some(result) => {
                     tracing::warn!(
                         delivery = %run.delivery, ?result,

@@ -9,7 +9,7 @@ use tidemill_core::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Dispatcher, Queue};
+use super::{Dispatcher, Listens, Queue};
 use crate::clock;
 
 /// How long the driver waits before it asks the journal again for a page it could not read.
@@ -59,14 +59,17 @@ impl Dispatcher {
             }
         }
         self.calls.dismiss();
+        self.held.release(false);
         tasks.close();
         if tokio::time::timeout(drain, tasks.wait()).await.is_ok() {
+            self.held.release(true);
             self.write_usage().await;
             return Drained { cut_off: 0 };
         }
         let cut_off = self.running();
         self.kill.cancel();
         tasks.wait().await;
+        self.held.release(true);
         self.write_usage().await;
         Drained { cut_off }
     }
@@ -89,10 +92,7 @@ impl Dispatcher {
     async fn run(self: Arc<Self>, queue: usize, seq: Seq) {
         let again = async {
             match Queue::is_held(queue) {
-                true => {
-                    self.answer(seq).await;
-                    None
-                }
+                true => self.run_outside(queue, seq).await,
                 false => self.deliver(seq).await,
             }
         };
@@ -104,6 +104,17 @@ impl Dispatcher {
         }
         drop(dispatch);
         self.wake.notify_one();
+    }
+
+    /// Runs what the journal does not keep.
+    async fn run_outside(&self, queue: usize, place: Seq) -> Option<Waiting> {
+        match self.triggers[queue / Queue::PER_TRIGGER].listens {
+            Listens::Requests(_) => {
+                self.answer(place).await;
+                None
+            }
+            _ => self.run_held(place).await,
+        }
     }
 
     async fn load(

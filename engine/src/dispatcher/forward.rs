@@ -119,13 +119,22 @@ impl Dispatcher {
         delivery: DeliveryId,
         now: Timestamp,
     ) -> Vec<Accepted> {
+        let name = || trigger.name.clone();
         let action = match target {
             Target::Event { kind } => {
                 message.kind.clone_from(kind);
                 return self.route(&emitted_source(kind), message, None, false, now);
             }
             Target::Http => OutboxAction::Post {
-                trigger: trigger.name.clone(),
+                trigger: name(),
+                role,
+            },
+            Target::Amqp => OutboxAction::PublishAmqp {
+                trigger: name(),
+                role,
+            },
+            Target::Kafka => OutboxAction::PublishKafka {
+                trigger: name(),
                 role,
             },
             Target::Object { bucket, key } => OutboxAction::PutObject {

@@ -141,7 +141,7 @@ impl Dispatcher {
     }
 
     /// Commits what a connector brings, once; it tries again itself.
-    async fn offered(&self, unit: Unit) -> Result<UnitResult, IntakeError> {
+    pub(super) async fn offered(&self, unit: Unit) -> Result<UnitResult, IntakeError> {
         let results = self.journal.commit(vec![unit]).await;
         let results = results
             .inspect_err(|error| self.watch(error))

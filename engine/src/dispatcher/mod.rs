@@ -10,6 +10,7 @@ mod commit;
 mod drive;
 mod effects;
 mod forward;
+mod held;
 mod hops;
 mod host;
 pub mod intake;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{functions::Deployed, metrics::Metrics, objects::Objects};
 
 use call::Calls;
+use held::HeldDeliveries;
 use locks::KeyLocks;
 use usage::SpareUsage;
 
@@ -85,6 +87,8 @@ pub struct Dispatcher {
     queues: HashMap<String, QueueIndex>,
     /// Requests whose clients wait.
     calls: Calls,
+    /// What brokers keep.
+    held: HeldDeliveries,
     /// What attempts used that had nothing to commit.
     spare_usage: SpareUsage,
     objects: Arc<Objects>,
@@ -118,7 +122,7 @@ enum Queue {
     Journaled,
     /// Its outbox.
     Outbox,
-    /// Requests whose clients wait.
+    /// What others keep: requests whose clients wait, and events that their source holds.
     Held,
 }
 
@@ -175,6 +179,7 @@ impl Dispatcher {
             routes,
             queues,
             calls: Calls::new(),
+            held: HeldDeliveries::default(),
             spare_usage: SpareUsage::default(),
             objects: parts.objects,
             destination: parts.destination,

@@ -5,6 +5,7 @@ use tidemill_core::{
     dispatch::Waiting,
     identity::DeliveryId,
     ledger,
+    turn::Turn,
 };
 use tidemill_journal::{Journal, JournalError, NewDelivery, Settle, Unit, UnitResult};
 
@@ -109,8 +110,21 @@ async fn settle_one(
 }
 
 impl Dispatcher {
+    /// As [`redrive`], for a running engine: nobody who is held passes the new delivery.
+    pub async fn redrive(&self, id: DeliveryId, original: bool) -> Result<Redriven, RedriveError> {
+        let dead = find(&*self.journal, id).await?.delivery;
+        let turn = Turn {
+            lane: dead.lane,
+            key: dead.key,
+        };
+        let _reserved = self.make_way(&dead.trigger, turn).await;
+        let redriven = redrive(&*self.journal, id, original).await?;
+        self.redriven(&redriven);
+        Ok(redriven)
+    }
+
     /// Tells the dispatch of a delivery made by [`redrive`].
-    pub fn redriven(&self, redriven: &Redriven) {
+    fn redriven(&self, redriven: &Redriven) {
         if let (Some(&queue), Some(waiting)) =
             (self.queues.get(&redriven.trigger), redriven.waiting)
         {

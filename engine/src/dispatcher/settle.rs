@@ -37,6 +37,7 @@ impl Dispatcher {
         let now = clock::now();
         let mut unit = match completes {
             Completes::Delivery(_, delivery) => leave(delivery),
+            Completes::Held(_, held) => self.leave_held(held),
             Completes::Call(..) | Completes::Nothing => Unit::default(),
         };
         for event in &ended.effects.emitted {
@@ -44,7 +45,10 @@ impl Dispatcher {
             let routed = self.route(&source, event.clone(), None, false, now);
             unit.accept.extend(routed);
         }
-        if let Completes::Delivery(trigger, _) | Completes::Call(trigger, _) = completes {
+        if let Completes::Delivery(trigger, _)
+        | Completes::Held(trigger, _)
+        | Completes::Call(trigger, _) = completes
+        {
             let reply = ended.reply.as_ref();
             let forwarded = self.forward_reply(trigger, run.event, run.delivery, reply, now);
             unit.accept.extend(forwarded);
@@ -53,6 +57,10 @@ impl Dispatcher {
             Completes::Delivery(trigger, delivery) => {
                 unit.accept.extend(after(trigger, delivery));
                 unit.keys.extend(completed_key(trigger, delivery, now));
+            }
+            Completes::Held(trigger, held) => {
+                unit.keys
+                    .extend(completed_key(trigger, &held.delivery, now));
             }
             Completes::Call(trigger, Some(identity)) => unit.keys.push(KeyDone {
                 trigger: trigger.name.clone(),

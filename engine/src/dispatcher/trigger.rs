@@ -62,6 +62,10 @@ pub enum Order {
     None,
     /// Those that are equal here.
     By(Selector),
+    /// Those with the same message key.
+    MessageKey,
+    /// Those of the same partition.
+    Partition,
     /// All.
     All,
 }
@@ -78,6 +82,10 @@ pub enum Target {
     },
     /// To an HTTP server that the plan names.
     Http,
+    /// To an AMQP exchange that the plan names.
+    Amqp,
+    /// To a Kafka topic that the plan names.
+    Kafka,
     /// Back into the engine, as an event of this type.
     Event {
         /// The type.
@@ -106,6 +114,7 @@ impl Trigger {
             Order::None => None,
             Order::By(selector) => selector.scalar(parsed),
             Order::All => Some(String::new()),
+            Order::MessageKey | Order::Partition => None,
         }
     }
 

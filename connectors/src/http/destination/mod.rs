@@ -111,7 +111,7 @@ impl HttpDestination {
 
     async fn carry_out(&self, action: &OutboxAction, event: &Event) -> Result<(), PublishError> {
         let OutboxAction::Post { trigger, role } = action else {
-            let text = "what is for a bucket does not go to an HTTP server".to_owned();
+            let text = "what is for another destination does not go to an HTTP server".to_owned();
             return Err(PublishError::Rejected(text));
         };
         let targets = self.targets.get(role);

@@ -211,6 +211,11 @@ impl Dispatch {
         self.running
     }
 
+    /// Whether nothing of this queue waits or runs, here or in the journal.
+    pub fn is_idle(&self, queue: QueueIndex) -> bool {
+        self.queues[queue].window.is_idle()
+    }
+
     /// How many deliveries of this queue wait in memory, and whether more wait in the journal.
     #[cfg(test)]
     fn waiting(&self, queue: QueueIndex) -> (usize, bool) {

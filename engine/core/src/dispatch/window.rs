@@ -60,6 +60,10 @@ impl Window {
         self.more_after.is_some()
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        self.known.is_empty() && !self.has_more() && self.loading.is_none()
+    }
+
     pub(super) fn first(&self) -> Option<Waiting> {
         self.waiting.first_key_value().map(|(_, waiting)| *waiting)
     }
