@@ -21,8 +21,8 @@ use crate::{Pending, Version};
 /// whole unit back and is its [`UnitResult`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Unit {
-    /// What becomes of a delivery.
-    pub settle: Option<Settle>,
+    /// What becomes of deliveries, each one of another event.
+    pub settle: Vec<Settle>,
     /// Keys that were read, which must not have changed since.
     pub reads: Vec<KvRead>,
     /// Keys to set or delete.

@@ -106,9 +106,9 @@ fn engine() {
                 };
                 say(&format!("accepted {name}"));
                 if n % 3 == 0 {
-                    let settle = Some(Settle::Done {
+                    let settle = vec![Settle::Done {
                         delivery: added[0].seq,
-                    });
+                    }];
                     let done = Unit {
                         settle,
                         ..Unit::default()

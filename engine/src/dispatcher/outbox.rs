@@ -39,9 +39,9 @@ impl Dispatcher {
             Err(PublishError::Rejected(reason)) => Outcome::Reject { reason },
         };
         if outcome == Outcome::Ok {
-            let settle = Some(Settle::Done {
+            let settle = vec![Settle::Done {
                 delivery: delivery.seq,
-            });
+            }];
             let result = self
                 .commit(Unit {
                     settle,

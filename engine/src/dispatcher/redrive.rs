@@ -102,7 +102,7 @@ async fn settle_one(
     dead: &Delivery,
 ) -> Result<Option<UnitResult>, JournalError> {
     let unit = Unit {
-        settle: Some(settle),
+        settle: vec![settle],
         event_ids: remembered(dead).into_iter().collect(),
         ..Unit::default()
     };

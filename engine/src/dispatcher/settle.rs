@@ -191,7 +191,7 @@ impl Dispatcher {
             },
         };
         let unit = Unit {
-            settle: Some(settle),
+            settle: vec![settle],
             accept,
             usage,
             ..Unit::default()
@@ -225,9 +225,9 @@ impl Dispatcher {
 /// else knows it.
 fn leave(delivery: &Delivery) -> Unit {
     Unit {
-        settle: Some(Settle::Done {
+        settle: vec![Settle::Done {
             delivery: delivery.seq,
-        }),
+        }],
         event_ids: remembered(delivery).into_iter().collect(),
         ..Unit::default()
     }

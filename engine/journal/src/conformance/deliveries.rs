@@ -197,7 +197,7 @@ pub async fn duplicates_are_refused(store: Store) {
     store.add(done(seq)).await;
     let seq = store.accept("again").await;
     let replaced = Unit {
-        settle: Some(Settle::Done { delivery: seq }),
+        settle: vec![Settle::Done { delivery: seq }],
         ..accepting("again")
     };
     assert_ne!(
@@ -297,7 +297,7 @@ pub async fn a_refused_unit_leaves_nothing(mut store: Store) {
     let before = store.journal().stats().await.unwrap();
     for (refused, expected) in state::refused() {
         let full = Unit {
-            settle: Some(Settle::Done { delivery: seq }),
+            settle: vec![Settle::Done { delivery: seq }],
             writes: vec![KvWrite {
                 store: "s".into(),
                 key: "new".into(),
@@ -335,7 +335,7 @@ fn follow(after: Seq, id: &str) -> Unit {
         ..new("after", id)
     };
     Unit {
-        settle: Some(Settle::Done { delivery: after }),
+        settle: vec![Settle::Done { delivery: after }],
         ..accepted(id, vec![new])
     }
 }
@@ -397,7 +397,7 @@ pub async fn only_if_last_waits_for_all(mut store: Store) {
 
 pub async fn only_if_last_wants_done(store: Store) {
     let follow_after = |settle, after| Unit {
-        settle: Some(settle),
+        settle: vec![settle],
         ..follow(after, "f")
     };
     let seq = store.accept("a").await;
@@ -430,7 +430,7 @@ pub async fn only_if_last_wants_done(store: Store) {
     assert_eq!(
         store
             .add(Unit {
-                settle: None,
+                settle: Vec::new(),
                 ..follow(seq, "f")
             })
             .await,

@@ -16,7 +16,7 @@ pub struct Held {
     pub seq: Seq,
     pub new: NewDelivery,
     /// Its event's number in the model.
-    event: usize,
+    pub event: usize,
     died: Option<Timestamp>,
 }
 
@@ -149,15 +149,15 @@ impl Memory {
     /// The identities added, or why it is refused; then nothing here may be used.
     fn apply(&mut self, unit: &Unit) -> Result<Vec<DeliveryId>, UnitResult> {
         let mut added = Vec::new();
-        let mut own = None;
-        let mut all_done = None;
-        if let Some(settle) = &unit.settle {
+        let mut own = Vec::new();
+        let mut all_done = Vec::new();
+        for settle in &unit.settle {
             let (settled, done) = self.settle(settle, &mut added)?;
-            own = Some(settled);
+            own.push(settled);
             if let Settle::Done { delivery } = settle
                 && done
             {
-                all_done = Some(*delivery);
+                all_done.push(*delivery);
             }
         }
         for read in &unit.reads {
@@ -177,12 +177,12 @@ impl Memory {
         for accepted in &unit.accept {
             self.events.push(accepted.event.clone());
             for new in &accepted.deliveries {
-                if new.only_if_last.is_none() || new.only_if_last == all_done {
+                if new.only_if_last.is_none_or(|last| all_done.contains(&last)) {
                     self.add(new, self.events.len() - 1, &mut added)?;
                 }
             }
         }
-        self.apply_rest(unit, own, &added)?;
+        self.apply_rest(unit, &own, &added)?;
         Ok(added)
     }
 
@@ -266,7 +266,7 @@ impl Memory {
     fn apply_rest(
         &mut self,
         unit: &Unit,
-        own: Option<DeliveryId>,
+        own: &[DeliveryId],
         added: &[DeliveryId],
     ) -> Result<(), UnitResult> {
         let holds = |holds: bool| if holds { Ok(()) } else { Err(Duplicate) };
@@ -295,7 +295,7 @@ impl Memory {
         for remember in &unit.event_ids {
             let id = remember.delivery;
             let here = self.deliveries.iter().any(|held| held.new.id == id);
-            holds(!self.remembered(id) && (!here || own == Some(id) || added.contains(&id)))?;
+            holds(!self.remembered(id) && (!here || own.contains(&id) || added.contains(&id)))?;
             let expires = self.running + remember.window;
             self.event_ids.insert(id, (expires, remember.fingerprint));
         }

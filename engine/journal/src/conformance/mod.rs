@@ -138,7 +138,7 @@ pub fn accepting(id: &str) -> Unit {
 
 pub fn settling(settle: Settle) -> Unit {
     Unit {
-        settle: Some(settle),
+        settle: vec![settle],
         ..Unit::default()
     }
 }

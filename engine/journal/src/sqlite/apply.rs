@@ -57,7 +57,7 @@ impl<'c> Applier<'c> {
         .check(unit)?
         {
             Checked::Refused(result) => Ok(result),
-            Checked::Fine(settled) => self.write(unit, settled, running),
+            Checked::Fine(settled) => self.write(unit, &settled, running),
         }
     }
 
@@ -77,23 +77,23 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn write(&mut self, unit: &Unit, settled: Option<Settled>, running: i64) -> Result<UnitResult> {
+    fn write(&mut self, unit: &Unit, all: &[Settled], running: i64) -> Result<UnitResult> {
         let (mut added, mut released) = (Vec::new(), Vec::new());
-        if let (Some(settle), Some(settled)) = (&unit.settle, settled) {
+        for (settle, &settled) in unit.settle.iter().zip(all) {
             let leaves = matches!(settle, Settle::Done { .. } | Settle::Dead { .. });
             let place = (leaves && settled.has_turn)
                 .then(|| turns::place(&mut self.sql, settled.seq))
                 .transpose()?;
             added.extend(self.settle(settle, settled)?);
             if let Some(place) = &place {
-                released = turns::pass_on(&mut self.sql, place)?;
+                released.extend(turns::pass_on(&mut self.sql, place)?);
             }
         }
         for write in &unit.writes {
             self.set_value(write)?;
         }
         for accepted in &unit.accept {
-            self.accept(accepted, settled, &mut added)?;
+            self.accept(accepted, all, &mut added)?;
         }
         for step in &unit.ledger {
             self.move_ledger(step)?;
@@ -210,7 +210,7 @@ impl<'c> Applier<'c> {
     fn accept(
         &mut self,
         accepted: &Accepted,
-        settled: Option<Settled>,
+        settled: &[Settled],
         added: &mut Vec<Added>,
     ) -> Result<()> {
         let kept = || accepted.deliveries.iter().filter(|new| holds(new, settled));

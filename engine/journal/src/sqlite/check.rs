@@ -17,10 +17,7 @@ use tidemill_core::{
 use super::statements::Statements;
 use crate::{KeyDone, NewDelivery, OffsetsMove, Settle, Unit, UnitResult};
 
-/// No delivery has this place.
-const NO_DELIVERY: Seq = 0;
-
-/// The delivery that a unit settles, as it stands before.
+/// A delivery that a unit settles, as it stands before.
 #[derive(Clone, Copy)]
 pub struct Settled {
     /// Its place.
@@ -42,7 +39,7 @@ pub struct Settled {
 /// What a check gives.
 pub enum Checked {
     /// The unit may happen.
-    Fine(Option<Settled>),
+    Fine(Vec<Settled>),
     /// It may not.
     Refused(UnitResult),
 }
@@ -59,28 +56,22 @@ impl Checker<'_, '_> {
     /// Checks the unit.
     pub fn check(&mut self, unit: &Unit) -> Result<Checked> {
         let duplicate = Ok(Checked::Refused(UnitResult::Duplicate));
-        let settled = match &unit.settle {
-            None => None,
-            Some(settle) => match self.settled(settle)? {
-                Some(settled) => Some(settled),
-                None => return Ok(Checked::Refused(UnitResult::Gone)),
-            },
-        };
-        // The place that a new delivery's identity may still be found at.
-        let leaving = match &unit.settle {
-            Some(
-                Settle::Done { delivery }
-                | Settle::Purge { delivery }
-                | Settle::Redrive { delivery, .. },
-            ) => *delivery,
-            _ => NO_DELIVERY,
-        };
-        let new: Vec<&NewDelivery> = added(unit, settled).collect();
-        if let Some(new) = redriven(unit)
-            && self.known(new.id, leaving)?
-        {
-            return duplicate;
+        let mut settled: Vec<Settled> = Vec::with_capacity(unit.settle.len());
+        for settle in &unit.settle {
+            match self.settled(settle)? {
+                Some(one) if settled.iter().all(|other| other.seq != one.seq) => settled.push(one),
+                _ => return Ok(Checked::Refused(UnitResult::Gone)),
+            }
         }
+        // The places that a new delivery's identity may still be found at.
+        let leaving = unit.settle.iter().filter_map(|settle| match settle {
+            Settle::Done { delivery }
+            | Settle::Purge { delivery }
+            | Settle::Redrive { delivery, .. } => Some(*delivery),
+            Settle::Retry { .. } | Settle::Dead { .. } => None,
+        });
+        let leaving: Vec<Seq> = leaving.collect();
+        let new: Vec<&NewDelivery> = redriven(unit).chain(added(unit, &settled)).collect();
         for read in &unit.reads {
             let found = one::<i64>(&mut self.sql.version, params![read.store, read.key])?;
             if found.unwrap_or(0) != read.version {
@@ -89,14 +80,14 @@ impl Checker<'_, '_> {
             }
         }
         for (n, delivery) in new.iter().enumerate() {
-            let mut earlier = redriven(unit).into_iter().chain(new[..n].iter().copied());
-            if earlier.any(|earlier| earlier.id == delivery.id)
-                || self.known(delivery.id, leaving)?
+            let earlier = &new[..n];
+            if earlier.iter().any(|earlier| earlier.id == delivery.id)
+                || self.known(delivery.id, &leaving)?
             {
                 return duplicate;
             }
         }
-        if self.rest_is_known(unit, settled, &new)? {
+        if self.rest_is_known(unit, &settled, &new)? {
             return duplicate;
         }
         Ok(Checked::Fine(settled))
@@ -137,18 +128,24 @@ impl Checker<'_, '_> {
     }
 
     /// Whether the journal holds a delivery with this identity, or remembers it.
-    fn known(&mut self, id: DeliveryId, leaving: Seq) -> Result<bool> {
-        Ok(self.sql.delivery_known.exists(params![id.0, leaving])?
+    fn known(&mut self, id: DeliveryId, leaving: &[Seq]) -> Result<bool> {
+        Ok(self.is_here(id, leaving)?
             || self
                 .sql
                 .event_id_known
                 .exists(params![id.0, self.running])?)
     }
 
+    /// Whether a delivery with this identity is here, but for those at these places.
+    fn is_here(&mut self, id: DeliveryId, but: &[Seq]) -> Result<bool> {
+        let found = one(&mut self.sql.delivery_known, params![id.0])?;
+        Ok(found.is_some_and(|seq| !but.contains(&seq)))
+    }
+
     fn rest_is_known(
         &mut self,
         unit: &Unit,
-        settled: Option<Settled>,
+        settled: &[Settled],
         new: &[&NewDelivery],
     ) -> Result<bool> {
         for (n, step) in unit.ledger.iter().enumerate() {
@@ -156,10 +153,9 @@ impl Checker<'_, '_> {
                 return Ok(true);
             }
         }
+        let own: Vec<Seq> = settled.iter().map(|settled| settled.seq).collect();
         for (n, id) in unit.event_ids.iter().enumerate() {
-            let own = settled.map_or(NO_DELIVERY, |settled| settled.seq);
-            let mut here = redriven(unit).into_iter().chain(new.iter().copied());
-            let accepted = here.any(|new| new.id == id.delivery);
+            let accepted = new.iter().any(|new| new.id == id.delivery);
             if unit.event_ids[..n]
                 .iter()
                 .any(|earlier| earlier.delivery == id.delivery)
@@ -167,11 +163,7 @@ impl Checker<'_, '_> {
                     .sql
                     .event_id_known
                     .exists(params![id.delivery.0, self.running])?
-                || !accepted
-                    && self
-                        .sql
-                        .delivery_known
-                        .exists(params![id.delivery.0, own])?
+                || !accepted && self.is_here(id.delivery, &own)?
             {
                 return Ok(true);
             }
@@ -283,26 +275,28 @@ impl Checker<'_, '_> {
 
 /// The deliveries that the unit's accepted events get, those left out that may only follow when all
 /// went well and it did not.
-pub fn added(unit: &Unit, settled: Option<Settled>) -> impl Iterator<Item = &NewDelivery> {
+pub fn added<'u>(unit: &'u Unit, settled: &'u [Settled]) -> impl Iterator<Item = &'u NewDelivery> {
     unit.accept
         .iter()
         .flat_map(|accepted| &accepted.deliveries)
-        .filter(move |delivery| holds(delivery, settled))
+        .filter(|delivery| holds(delivery, settled))
 }
 
 /// Whether the delivery is to be kept at all.
-pub fn holds(delivery: &NewDelivery, settled: Option<Settled>) -> bool {
+pub fn holds(delivery: &NewDelivery, settled: &[Settled]) -> bool {
     match delivery.only_if_last {
         None => true,
-        Some(seq) => settled.is_some_and(|settled| settled.seq == seq && settled.all_done),
+        Some(seq) => settled
+            .iter()
+            .any(|settled| settled.seq == seq && settled.all_done),
     }
 }
 
-fn redriven(unit: &Unit) -> Option<&NewDelivery> {
-    match &unit.settle {
-        Some(Settle::Redrive { new, .. }) => Some(new),
+fn redriven(unit: &Unit) -> impl Iterator<Item = &NewDelivery> {
+    unit.settle.iter().filter_map(|settle| match settle {
+        Settle::Redrive { new, .. } => Some(new),
         _ => None,
-    }
+    })
 }
 
 fn one<T: rusqlite::types::FromSql>(

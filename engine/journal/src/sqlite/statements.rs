@@ -51,8 +51,7 @@ statements! {
     delivery_state: "SELECT event, shared, attempts, size, died IS NOT NULL, \
         lane IS NOT NULL OR key IS NOT NULL FROM deliveries WHERE seq = ?1";
     shared_state: "SELECT deliveries, spoiled FROM shared WHERE event = ?1";
-    /// (id, a delivery that does not count)
-    delivery_known: "SELECT 1 FROM deliveries WHERE id = ?1 AND seq <> ?2";
+    delivery_known: "SELECT seq FROM deliveries WHERE id = ?1";
     /// (id, the running time)
     event_id_known: "SELECT 1 FROM event_ids WHERE delivery = ?1 AND expires > ?2";
     version: "SELECT version FROM kv WHERE store = ?1 AND key = ?2";
