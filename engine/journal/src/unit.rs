@@ -21,7 +21,7 @@ use crate::{Pending, Version};
 /// whole unit back and is its [`UnitResult`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Unit {
-    /// What becomes of deliveries, each one of another event.
+    /// What becomes of deliveries. More than one only if all are done, each of another event.
     pub settle: Vec<Settle>,
     /// Keys that were read, which must not have changed since.
     pub reads: Vec<KvRead>,

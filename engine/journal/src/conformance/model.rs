@@ -59,7 +59,7 @@ fn draft() -> impl Strategy<Value = Draft> {
         prop_oneof![
             5 => Just(Vec::new()),
             4 => vec((0..5u8, any::<u8>()), 1),
-            1 => vec((0..3u8, any::<u8>()), 2..4),
+            1 => vec((Just(0u8), any::<u8>()), 2..4),
         ],
         option::weighted(
             0.3,

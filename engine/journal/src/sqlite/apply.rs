@@ -89,6 +89,10 @@ impl<'c> Applier<'c> {
                 released.extend(turns::pass_on(&mut self.sql, place)?);
             }
         }
+        if unit.settle.len() > 1 {
+            // One of them may have waited for another.
+            released.retain(|free| all.iter().all(|settled| settled.seq != free.seq));
+        }
         for write in &unit.writes {
             self.set_value(write)?;
         }
