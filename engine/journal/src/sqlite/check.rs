@@ -72,6 +72,11 @@ impl Checker<'_, '_> {
         });
         let leaving: Vec<Seq> = leaving.collect();
         let new: Vec<&NewDelivery> = redriven(unit).chain(added(unit, &settled)).collect();
+        for new in redriven(unit) {
+            if self.known(new.id, &leaving)? {
+                return duplicate;
+            }
+        }
         for read in &unit.reads {
             let found = one::<i64>(&mut self.sql.version, params![read.store, read.key])?;
             if found.unwrap_or(0) != read.version {
