@@ -3,12 +3,13 @@
 # Rust by rustup lives here, also before a new login has it on the path.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run test soak functions tools clean
+.PHONY: help run test soak services services-stop functions tools clean
 
 help:
 	@echo 'make run        install what is missing, build, and run config/examples/quickstart.toml'
 	@echo 'make test       format check, lints, all tests'
 	@echo 'make soak       the long runs of the fault tests'
+	@echo 'make services   start RabbitMQ and Kafka for tests run by hand; `make services-stop` stops them'
 	@echo 'make functions  build the example functions to WebAssembly components'
 	@echo 'make clean      remove what was built'
 	@echo
@@ -26,13 +27,21 @@ test: functions
 	cargo fmt --manifest-path functions/Cargo.toml --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --manifest-path functions/Cargo.toml --workspace --all-targets -- --deny warnings
-	cargo test --locked --workspace
+	tests/services/services.sh run cargo test --locked --workspace
 	cargo test --locked --manifest-path functions/Cargo.toml --workspace
 	node --test functions/tests/sdk-js/*.test.js
 
 # Twenty kills in `make test`, two hundred here.
 soak: functions
-	TIDEMILL_KILLS=200 cargo test --locked --package tidemill --test end_to_end -- faults --nocapture --test-threads=1
+	TIDEMILL_KILLS=200 tests/services/services.sh run \
+		cargo test --locked --package tidemill --test end_to_end -- faults --nocapture --test-threads=1
+
+# The brokers the tests run on. `make test` starts them by itself, and stops what it started.
+services:
+	@tests/services/services.sh start
+
+services-stop:
+	@tests/services/services.sh stop
 
 functions: tools
 	functions/build.sh
@@ -40,7 +49,7 @@ functions: tools
 tools:
 	@engine/setup.sh
 
-clean:
+clean: services-stop
 	cargo clean
 	cargo clean --manifest-path functions/Cargo.toml
 	rm -rf functions/build

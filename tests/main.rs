@@ -12,6 +12,7 @@ mod handlers;
 mod http;
 mod idle;
 mod lanes;
+mod queues;
 mod quickstart;
 mod schedules;
 mod start;

@@ -147,13 +147,7 @@ pub(crate) fn header_name(text: &str) -> Result<(), Wrong> {
 
 /// A host and a port.
 pub(crate) fn host_port(text: &str) -> Result<(), Wrong> {
-    let parts = text.rsplit_once(':');
-    let fine = parts.is_some_and(|(host, port)| {
-        let plain = !host.is_empty() && !host.contains([':', '/', '@', ' ']);
-        let bracketed = host.starts_with('[') && host.ends_with(']');
-        (plain || bracketed) && port.parse::<u16>().is_ok_and(|port| port > 0)
-    });
-    match fine {
+    match is_host_port(text) {
         true => Ok(()),
         false => Err(wrong(
             Kind::HostPort,
@@ -161,6 +155,14 @@ pub(crate) fn host_port(text: &str) -> Result<(), Wrong> {
             "write it like \"api.example.com:443\"",
         )),
     }
+}
+
+pub(crate) fn is_host_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let plain = !host.is_empty() && !host.contains([':', '/', '@', ' ', ',']);
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        (plain || bracketed) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 /// The address of a server. What it refers to is not known here: behind a reference anything goes.

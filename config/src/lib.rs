@@ -9,6 +9,7 @@
 //! needs a broker, a secret, or anything that the file names to exist: the one file read is the TOML
 //! file itself.
 
+mod brokers;
 mod build;
 mod hide;
 mod http;
@@ -20,6 +21,7 @@ mod patterns;
 pub mod plan;
 mod problem;
 pub mod reference;
+pub mod reserved;
 mod rules;
 mod scalar;
 mod sink;

@@ -82,7 +82,11 @@ fn help(key: &Key, kind: Kind, trail: &[String], value: &DeValue<'_>) -> String 
         {
             format!("write [{}] with single brackets", trail.join("."))
         }
-        (Kind::Text | Kind::Str | Kind::Filled | Kind::Name, _, Some(text)) => {
+        (
+            Kind::Text | Kind::Filled | Kind::Name | Kind::Queue | Kind::ShortString,
+            _,
+            Some(text),
+        ) => {
             format!("put it in quotes: \"{text}\"")
         }
         // A key that the user chose, or an element of a list, has no line of its own.

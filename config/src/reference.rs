@@ -114,6 +114,19 @@ impl Text {
         self.parts.is_empty()
     }
 
+    /// What stands for a reference in an outline: no character of a URL.
+    pub(crate) const REFERENCE: char = '\u{fffc}';
+
+    /// What of it stands in the file itself, with one character for each reference.
+    pub(crate) fn outline(&self) -> String {
+        let parts = self.parts.iter();
+        let parts = parts.map(|part| match part {
+            Part::Literal(literal) => Cow::from(literal),
+            _ => Self::REFERENCE.to_string().into(),
+        });
+        parts.collect()
+    }
+
     /// Whether a part of it stands in the file itself.
     pub(crate) fn has_literal(&self) -> bool {
         self.parts

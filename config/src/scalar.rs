@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use crate::{
-    http,
+    brokers, http,
     keys::{Key, Kind, quoted_list},
     paths,
     reference::Text,
@@ -30,6 +30,7 @@ pub(crate) fn convert(
         (Kind::Instant, DeValue::Datetime(at)) => {
             values::instant(&at.to_string()).map(Value::Instant)
         }
+        (Kind::Start, DeValue::Datetime(at)) => brokers::start(&at.to_string()),
         (Kind::Table | Kind::Named | Kind::Map | Kind::Headers, _) => return None,
         (Kind::List(..) | Kind::Patterns | Kind::PatternTree | Kind::Filters, _) => return None,
         (Kind::Flag | Kind::Whole(..), _) => return None,
@@ -47,7 +48,7 @@ fn string(
 ) -> Result<Value, Wrong> {
     if matches!(
         kind,
-        Kind::Text | Kind::Secret | Kind::Journal | Kind::HttpUrl
+        Kind::Text | Kind::Secret | Kind::Journal | Kind::HttpUrl | Kind::AmqpUrl
     ) {
         return reference(walk, key, kind, span, text);
     }
@@ -67,6 +68,7 @@ fn string(
         Kind::Address => values::address(text).map(Value::Address),
         Kind::Instant => values::instant(text).map(Value::Instant),
         Kind::Rate => values::rate(text).map(Value::Rate),
+        Kind::Start => brokers::start(text),
         Kind::Order if matches!(text, "partition" | "none") => Ok(Value::String(text.to_owned())),
         Kind::Selector | Kind::Order => values::selector(kind, text).map(Value::Selector),
         _ => {
@@ -124,6 +126,9 @@ fn reference(
     }
     if kind == Kind::HttpUrl {
         http::url(text)?;
+    }
+    if kind == Kind::AmqpUrl {
+        brokers::amqp_url(&parsed)?;
     }
     Ok(Value::Text(parsed))
 }

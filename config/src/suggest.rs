@@ -63,7 +63,7 @@ pub(crate) fn elsewhere(name: &str, path: &str) -> Option<String> {
 pub(crate) fn looks_secret(name: &str) -> bool {
     let secrets = KEYS
         .iter()
-        .filter(|key| key.kind == Kind::Secret || key.name() == "secrets");
+        .filter(|key| matches!(key.kind, Kind::Secret | Kind::AmqpUrl) || key.name() == "secrets");
     speaks_of_secrets(name) || closest(name, secrets.map(Key::name)).is_some()
 }
 

@@ -17,7 +17,7 @@ use tidemill_core::{
 };
 
 use crate::{
-    http,
+    brokers, http,
     keys::{Kind, join},
     suggest,
 };
@@ -199,6 +199,9 @@ pub(crate) fn string(kind: Kind, text: &str) -> Result<(), Wrong> {
         Kind::HttpPath => http::path(text),
         Kind::HeaderName => http::header_name(text),
         Kind::Origin => http::origin(text),
+        Kind::Queue | Kind::ShortString => brokers::short(kind, text),
+        Kind::Broker => brokers::broker(text),
+        Kind::Topic => brokers::topic(text),
         _ => Ok(()),
     }
 }

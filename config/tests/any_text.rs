@@ -101,6 +101,13 @@ const PIECES: &[&str] = &[
     "dead_letter = { bucket = { name = \"uploads\", key = ",
     "order_by = \"header:x\"\n",
     "amqp = { connection = \"x\" }\n",
+    "kafka = { connection = \"x\", topics = [\"a\"], start = ",
+    "[connections.x]\n",
+    "amqp = \"amqp://",
+    "%2f",
+    "@",
+    "kafka.brokers = [\"h:1\"]\n",
+    "kafka.properties = { acks = ",
     "memroy",
     "\u{1b}[31m",
     "://a:b@c",
@@ -130,12 +137,17 @@ proptest! {
     /// A good file with a part cut out and a piece put in.
     #[test]
     fn any_slip(
-        which in 0..2usize,
+        which in 0..4usize,
         from in any::<proptest::sample::Index>(),
         length in 0..20usize,
         piece in select(PIECES),
     ) {
-        let good = [include_str!("../examples/quickstart.toml"), include_str!("not-built.toml")][which];
+        let good = [
+            include_str!("../examples/quickstart.toml"),
+            include_str!("../examples/orders-amqp.toml"),
+            include_str!("../examples/readings-kafka.toml"),
+            include_str!("not-built.toml"),
+        ][which];
         let start = good.floor_char_boundary(from.index(good.len()));
         let end = good.ceil_char_boundary((start + length).min(good.len()));
         check(&format!("{}{piece}{}", &good[..start], &good[end..]));

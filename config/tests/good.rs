@@ -5,8 +5,9 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 use tidemill_config::{
     Loaded, load, parse,
     plan::{
-        After, Allow, Cors, DestinationPlan, HttpSource, Mode, SourcePlan, Store, TriggerPlan,
-        Unmatched, Verify,
+        After, Allow, AmqpDestination, AmqpSource, Batch, Connection, Cors, DestinationPlan,
+        HttpSource, KafkaDestination, KafkaSource, Mode, Order, SourcePlan, Start, Store,
+        TriggerPlan, Unmatched, Verify,
     },
 };
 use tidemill_core::{
@@ -78,6 +79,42 @@ fn the_quickstart() {
     };
     assert_eq!(source.bucket, "uploads");
     assert_eq!(source.suffix, [".jpg", ".jpeg", ".png"]);
+}
+
+/// What the examples show is there: a source of their kind, a batch, an order, and both destinations.
+#[test]
+fn the_examples_of_brokers() {
+    let of = |name: &str, trigger: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        let Loaded { plan, warnings } =
+            load(&folder.join(name)).unwrap_or_else(|invalid| panic!("{invalid}"));
+        assert!(
+            warnings.is_empty() && plan.not_built.is_empty(),
+            "{warnings:?}"
+        );
+        plan.triggers[trigger].as_ref().clone()
+    };
+    let billing = of("orders-amqp.toml", "billing");
+    assert!(matches!(&billing.source, SourcePlan::Amqp(source) if source.queue == "orders"));
+    assert_eq!(billing.order, Order::By("$.customer".parse().unwrap()));
+    assert_eq!(billing.batch.unwrap().max, 50);
+    assert!(matches!(billing.on_success, Some(DestinationPlan::Amqp(_))));
+    assert!(matches!(
+        billing.dead_letter,
+        Some(DestinationPlan::Amqp(_))
+    ));
+    let readings = of("readings-kafka.toml", "readings");
+    assert!(matches!(&readings.source, SourcePlan::Kafka(source) if source.topics == ["readings"]));
+    assert_eq!(readings.order, Order::By("$.sensor".parse().unwrap()));
+    assert_eq!(readings.batch.unwrap().max, 500);
+    assert!(matches!(
+        readings.on_success,
+        Some(DestinationPlan::Kafka(_))
+    ));
+    assert!(matches!(
+        readings.dead_letter,
+        Some(DestinationPlan::Kafka(_))
+    ));
 }
 
 #[test]
@@ -235,13 +272,8 @@ fn what_is_not_built_is_noted() {
             scheme: "s3".into()
         }
     );
-    let billing = &plan.triggers["billing"];
-    assert!(matches!(&billing.source, SourcePlan::NotBuilt { key } if key == "amqp"));
-    assert!(matches!(
-        billing.on_success,
-        Some(DestinationPlan::NotBuilt)
-    ));
-    assert!(plan.triggers["readings"].order_by.is_none());
+    let audit = &plan.triggers["audit"];
+    assert!(matches!(&audit.source, SourcePlan::NotBuilt { key } if key == "postgres"));
 }
 
 #[test]
@@ -582,17 +614,14 @@ fn the_delivery_promise() {
     );
     let plain = trigger(&plan, "plain");
     assert_eq!(plain.unmatched, Unmatched::Settle);
-    assert!(plain.filter.is_none() && plain.idempotency.is_none() && plain.order_by.is_none());
+    assert!(plain.filter.is_none() && plain.idempotency.is_none() && plain.order == Order::None);
     assert!(plain.rate.is_none() && plain.on_success.is_none() && plain.dead_letter.is_none());
     let one = trigger(&plan, "one");
     assert!(matches!(&one.source, SourcePlan::Event(event) if event.kind == "made"));
     let idempotency = one.idempotency.as_ref().unwrap();
     assert_eq!(idempotency.key.to_string(), "$.order[0].id");
     assert_eq!(idempotency.window, Duration::from_secs(30 * 86_400));
-    assert_eq!(
-        one.order_by.as_ref().unwrap().to_string(),
-        "header:customer"
-    );
+    assert_eq!(one.order, Order::By("header:customer".parse().unwrap()));
     let rate = one.rate.unwrap();
     assert_eq!((rate.count, rate.per), (50, Duration::from_secs(60)));
     let Some(DestinationPlan::Bucket { bucket, key }) = &one.on_success else {
@@ -618,6 +647,199 @@ fn the_delivery_promise() {
         (dead.headers.len(), dead.timeout),
         (0, Duration::from_secs(30))
     );
+}
+
+#[test]
+fn queues_and_topics() {
+    let Loaded { plan, warnings } = loaded(
+        r#"
+        functions.f.component = "f"
+        connections.whole.amqp = "${env:AMQP_URL}"
+        connections.host.amqp = "amqps://guest:${env:AMQP_PASSWORD}@${env:AMQP_HOST}"
+        connections.vhost.amqp = "amqp://guest:p%2Fw@[::1]:5672/a%2Fb?heartbeat=10"
+        connections.plain.amqp = "amqp://rabbit"
+        [connections.k.kafka]
+        brokers = ["k1.example.com:9092", "[::1]:9093"]
+        [connections.k.kafka.properties]
+        "security.protocol" = "SASL_SSL"
+        "sasl.password" = "${file:/run/secrets/kafka}"
+        [triggers.plain]
+        function = "f"
+        amqp = { connection = "plain", queue = "orders" }
+        idempotency = { key = "$.id" }
+        batch = { max = 1 }
+        [triggers.given]
+        function = "f"
+        amqp = { connection = "vhost", queue = "Bestellungen für heute", prefetch = 10, declare = true }
+        idempotency = { key = "$.id" }
+        order_by = "$.customer"
+        batch = { max = 10, wait = "0s", bytes = "64KiB" }
+        on_success = { amqp = { connection = "vhost", exchange = "billed" } }
+        dead_letter = { amqp = { connection = "vhost", exchange = "", routing_key = "dead" } }
+        [triggers.defaults]
+        function = "f"
+        kafka = { connection = "k", topics = ["b", "a"] }
+        [triggers.same-consumer]
+        function = "f"
+        kafka = { connection = "k", topics = ["a", "b"], group = "tidemill", start = "earliest" }
+        order_by = "partition"
+        [triggers.latest]
+        function = "f"
+        kafka = { connection = "k", topics = ["c"], start = "latest" }
+        order_by = "none"
+        on_success = { kafka = { connection = "k", topic = "done" } }
+        [triggers.instant]
+        function = "f"
+        kafka = { connection = "k", topics = ["a"], group = "replay", start = "1970-01-01T01:00:01+01:00" }
+        order_by = "header:Customer"
+        batch = {}
+        [triggers.date]
+        function = "f"
+        kafka = { connection = "k", topics = ["a"], group = "replay-2", start = 1970-01-01T00:00:02Z }
+        [triggers.hook]
+        function = "f"
+        http = { path = "/hook" }
+        batch = { max = 10_000, wait = "5m", bytes = "64MiB" }
+        "#,
+    );
+    assert!(
+        warnings.is_empty() && plan.not_built.is_empty(),
+        "{warnings:?}"
+    );
+    let address = |name: &str| match &plan.connections[name].to {
+        Connection::Amqp(url) => format!("{url:?}"),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(address("whole"), "${env:AMQP_URL}");
+    let host = "***${env:AMQP_PASSWORD}***${env:AMQP_HOST}";
+    assert_eq!(address("host"), host);
+    assert_eq!(
+        (address("plain"), address("vhost")),
+        ("***".into(), "***".into())
+    );
+    let Connection::Kafka {
+        brokers,
+        properties,
+    } = &plan.connections["k"].to
+    else {
+        panic!("{:?}", plan.connections["k"])
+    };
+    assert_eq!(brokers[..], ["k1.example.com:9092", "[::1]:9093"]);
+    assert_eq!(
+        format!("{properties:?}"),
+        r#"{"sasl.password": ${file:/run/secrets/kafka}, "security.protocol": ***}"#
+    );
+    let amqp = |name: &str| match &trigger(&plan, name).source {
+        SourcePlan::Amqp(source) => source.clone(),
+        other => panic!("{other:?}"),
+    };
+    let expected = AmqpSource {
+        connection: "plain".into(),
+        queue: "orders".into(),
+        prefetch: 256,
+        declare: false,
+    };
+    assert_eq!(amqp("plain"), expected);
+    let expected = AmqpSource {
+        connection: "vhost".into(),
+        queue: "Bestellungen für heute".into(),
+        prefetch: 10,
+        declare: true,
+    };
+    assert_eq!(amqp("given"), expected);
+    let given = trigger(&plan, "given");
+    assert_eq!(given.order, Order::By("$.customer".parse().unwrap()));
+    let batch = Batch {
+        max: 10,
+        wait: Duration::ZERO,
+        bytes: 64 << 10,
+    };
+    assert_eq!(given.batch, Some(batch));
+    let publishes = |to: &Option<DestinationPlan>| match to {
+        Some(DestinationPlan::Amqp(to)) => to.clone(),
+        other => panic!("{other:?}"),
+    };
+    let to = |exchange: &str, routing_key: &str| AmqpDestination {
+        connection: "vhost".into(),
+        exchange: exchange.into(),
+        routing_key: routing_key.into(),
+    };
+    assert_eq!(publishes(&given.on_success), to("billed", ""));
+    assert_eq!(publishes(&given.dead_letter), to("", "dead"));
+    let kafka = |name: &str| match &trigger(&plan, name).source {
+        SourcePlan::Kafka(source) => source.clone(),
+        other => panic!("{other:?}"),
+    };
+    let expected = KafkaSource {
+        connection: "k".into(),
+        topics: vec!["a".into(), "b".into()],
+        group: "tidemill".into(),
+        start: Start::Earliest,
+    };
+    assert_eq!(kafka("defaults"), expected);
+    assert_eq!(kafka("same-consumer"), expected);
+    let starts = ["latest", "instant", "date"].map(|name| kafka(name).start);
+    assert_eq!(starts, [Start::Latest, Start::At(1_000), Start::At(2_000)]);
+    let orders = ["defaults", "same-consumer", "latest", "instant"];
+    let orders = orders.map(|name| trigger(&plan, name).order.clone());
+    let by = Order::By("header:customer".parse().unwrap());
+    assert_eq!(
+        orders,
+        [Order::MessageKey, Order::Partition, Order::None, by]
+    );
+    let batch = Batch {
+        max: 500,
+        wait: Duration::from_millis(200),
+        bytes: 4 << 20,
+    };
+    assert_eq!(trigger(&plan, "instant").batch, Some(batch));
+    assert_eq!(trigger(&plan, "latest").batch, None);
+    let to = KafkaDestination {
+        connection: "k".into(),
+        topic: "done".into(),
+    };
+    assert!(
+        matches!(&trigger(&plan, "latest").on_success, Some(DestinationPlan::Kafka(k)) if *k == to)
+    );
+    assert!(trigger(&plan, "hook").batch.is_some());
+}
+
+#[test]
+fn what_queues_and_batches_do_not_do() {
+    let start = "connections.q.amqp = \"amqp://h\"\nfunctions.f.component = \"f\"\n";
+    let listens =
+        "[triggers.t]\nfunction = \"f\"\namqp = { connection = \"q\", queue = \"orders\" }\n";
+    let told = |more: &str| warned(&format!("{start}{listens}{more}"));
+    let known = "idempotency = { key = \"$.id\" }\n";
+    assert!(told(known).is_empty());
+    assert_eq!(
+        told(""),
+        ["5: messages without a message-id are not de-duplicated in trigger `t`"]
+    );
+    assert_eq!(
+        told(&listens.replace("triggers.t", "triggers.u")),
+        ["5: messages without a message-id are not de-duplicated in triggers `t` and `u`"]
+    );
+    let ordered = format!("{known}order_by = \"$.customer\"\n");
+    assert!(told(&ordered).is_empty());
+    let nodes = "[engine]\njournal = \"postgres://h/db\"\n";
+    assert_eq!(
+        told(&format!("{ordered}{nodes}")),
+        ["7: several nodes keep no order in trigger `t`"]
+    );
+    assert!(told(&format!("{known}{nodes}")).is_empty());
+    assert_eq!(
+        told(&format!("{known}batch = {{}}\n")),
+        ["7: a batch of trigger `t` waits for more messages than it can hold"]
+    );
+    assert!(told(&format!("{known}batch = {{ max = 256 }}\n")).is_empty());
+    let small = "[functions.g]\ncomponent = \"g\"\nmemory = \"4MiB\"\n[triggers.u]\nfunction = \"g\"\nhttp = { path = \"/u\" }\n";
+    assert_eq!(
+        told(&format!("{known}{small}batch = {{ max = 2 }}\n")),
+        ["13: a batch of trigger `u` may be larger than the memory of function `g`"]
+    );
+    let less = "batch = { max = 2, bytes = \"3MiB\" }\n";
+    assert!(told(&format!("{known}{small}{less}")).is_empty());
 }
 
 /// Whether what a trigger writes into its own bucket is told: prefix, suffix, key.

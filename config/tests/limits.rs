@@ -257,7 +257,7 @@ fn a_large_broken_file_is_told_in_time() {
 #[test]
 fn a_large_file_with_triggers_is_told_in_time() {
     let many = |line: &dyn Fn(usize) -> String| -> String { (0..3_000).map(line).collect() };
-    let functions = "[functions.f]\ncomponent = \"f\"\nallow = { emit = [\"a\", \"b\"] }\n";
+    let functions = "[connections]\nq.amqp = \"amqp://h\"\nk.kafka.brokers = [\"h:1\"]\n[functions.f]\ncomponent = \"f\"\nallow = { emit = [\"a\", \"b\"] }\n";
     let chain = |n: usize| {
         format!(
             "triggers.t{n} = {{ function = \"f\", event = {{ type = \"e{n}\" }}, on_success.event.type = \"e{}\" }}\n",
@@ -271,6 +271,23 @@ fn a_large_file_with_triggers_is_told_in_time() {
             "triggers.t{n} = {{ function = \"f\", http = {{ path = \"/a\", mode = \"sync\" }} }}\n"
         )
     };
+    let one_group = |n: usize| {
+        format!(
+            "triggers.t{n} = {{ function = \"f\", kafka = {{ connection = \"k\", topics = [\"a\", \"t{n}\"] }} }}\n"
+        )
+    };
+    let one_queue = |n: usize| {
+        format!(
+            "triggers.t{n} = {{ function = \"f\", amqp = {{ connection = \"q\", queue = \"a\" }} }}\n"
+        )
+    };
+    let topics = |n: usize| format!("\"t{n}\", ");
+    let long = |name: &str| {
+        let topics = many(&topics);
+        format!(
+            "triggers.{name} = {{ function = \"f\", kafka = {{ connection = \"k\", topics = [{topics}] }} }}\n"
+        )
+    };
     let zones = |n: usize| {
         format!(
             "triggers.t{n}.schedule = {{ cron = \"61 * * * *\", timezone = \"Nowhere/{n}\" }}\n"
@@ -281,6 +298,12 @@ fn a_large_file_with_triggers_is_told_in_time() {
         (many(&one_type), 1),
         (many(&one_path), 501),
         (many(&zones), 501),
+        (many(&one_group), 501),
+        (many(&one_queue), 1),
+        (
+            format!("{}{}{}", long("a"), long("b"), many(&one_group)),
+            501,
+        ),
     ] {
         // Dotted keys of the file itself come before its tables.
         let text = format!("{lines}{functions}");

@@ -2,9 +2,13 @@
 
 pub mod amqp;
 pub mod bucket;
+pub mod check;
 pub mod cloudevent;
 pub mod http;
 pub mod kafka;
 pub mod schedule;
 
 mod clock;
+#[cfg(test)]
+#[path = "../../tests/services/addresses.rs"]
+mod services;

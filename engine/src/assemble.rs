@@ -14,10 +14,10 @@ use tidemill_config::plan::{
     self, DestinationPlan, EnginePlan, FunctionPlan, Plan, SourcePlan, TriggerPlan,
 };
 use tidemill_connectors::{
-    amqp,
+    amqp::{self, AmqpConnector, AmqpDestination},
     bucket::{self, Bucket, BucketConnector, BucketDestination},
     http::{self, HttpConnector, HttpDestination},
-    kafka,
+    kafka::{self, KafkaConnector, KafkaDestination},
     schedule::{self, Beat, ScheduleConnector},
 };
 use tidemill_core::{filter::ObjectFilter, ledger, schedule::Overlap};
@@ -110,10 +110,15 @@ pub async fn assemble(
         feedback,
     } = open_buckets(plan, &mut errors);
     let http = HttpDestination::new(plan.triggers.values().map(|trigger| &**trigger));
-    let unusable = |all: Vec<_>| errors.extend(all.into_iter().map(anyhow::Error::from));
-    let http = http.map_err(unusable).ok();
+    let http = usable(http, &mut errors);
+    let amqp = usable(AmqpDestination::new(plan), &mut errors);
+    let kafka = usable(KafkaDestination::new(plan), &mut errors);
+    let brokers = match &selection {
+        Selection::All => brokers(plan, &mut errors),
+        Selection::Only(_) => Vec::new(),
+    };
     let deployed = deploy_all(plan, &wanted, &mut errors).await?;
-    let Some(http) = http.filter(|_| errors.is_empty()) else {
+    let (Some(http), Some(amqp), Some(kafka), true) = (http, amqp, kafka, errors.is_empty()) else {
         return Err(StartErrors(errors));
     };
     let journal = Arc::new(open_journal(&plan.engine)?);
@@ -134,6 +139,8 @@ pub async fn assemble(
         Destinations {
             buckets: BucketDestination::new(buckets.into_values(), Arc::new(before_write)),
             http,
+            amqp,
+            kafka,
         }
     };
     let dispatcher = Dispatcher::new(Parts {
@@ -154,6 +161,7 @@ pub async fn assemble(
         warn_of_strays(&dispatcher).await?;
         let buckets = watched.into_iter();
         sources.extend(buckets.map(|(b, rescan)| Source::bucket(BucketConnector::new(b, rescan))));
+        sources.extend(brokers);
         sources.extend(schedules(plan));
         sources.extend(http_source(plan).await?);
     }
@@ -324,6 +332,40 @@ async fn deploy_all(
     }
     bar.finish_and_clear();
     Ok(deployed)
+}
+
+/// What is usable, or why it is not among the errors.
+fn usable<T, E: Into<anyhow::Error>>(
+    made: Result<T, Vec<E>>,
+    errors: &mut Vec<anyhow::Error>,
+) -> Option<T> {
+    made.map_err(|all| errors.extend(all.into_iter().map(E::into)))
+        .ok()
+}
+
+/// The queues and topics that triggers listen to, each once.
+fn brokers(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Vec<Source> {
+    let mut sources = BTreeMap::new();
+    for trigger in plan.triggers.values() {
+        let Some((name, _)) = listening(trigger).filter(|(name, _)| !sources.contains_key(name))
+        else {
+            continue;
+        };
+        let source = match &trigger.source {
+            SourcePlan::Amqp(source) => AmqpConnector::new(plan, source)
+                .map(Source::amqp)
+                .map_err(anyhow::Error::from),
+            SourcePlan::Kafka(source) => KafkaConnector::new(plan, source)
+                .map(Source::kafka)
+                .map_err(anyhow::Error::from),
+            _ => continue,
+        };
+        match source {
+            Ok(source) => drop(sources.insert(name, source)),
+            Err(error) => errors.push(error),
+        }
+    }
+    sources.into_values().collect()
 }
 
 /// The schedules, which share one beat.

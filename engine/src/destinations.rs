@@ -1,6 +1,9 @@
 //! Where the outbox goes: each action to the connector that carries it out.
 
-use tidemill_connectors::{bucket::BucketDestination, http::HttpDestination};
+use tidemill_connectors::{
+    amqp::AmqpDestination, bucket::BucketDestination, http::HttpDestination,
+    kafka::KafkaDestination,
+};
 use tidemill_core::{
     BoxFuture,
     destination::{Destination, OutboxAction, PublishError},
@@ -13,6 +16,10 @@ pub struct Destinations {
     pub buckets: BucketDestination,
     /// HTTP servers.
     pub http: HttpDestination,
+    /// AMQP exchanges.
+    pub amqp: AmqpDestination,
+    /// Kafka topics.
+    pub kafka: KafkaDestination,
 }
 
 impl Destination for Destinations {
@@ -25,9 +32,9 @@ impl Destination for Destinations {
             OutboxAction::DeleteObject { .. }
             | OutboxAction::MoveObject { .. }
             | OutboxAction::PutObject { .. } => self.buckets.publish(action, event),
-            OutboxAction::Post { .. }
-            | OutboxAction::PublishAmqp { .. }
-            | OutboxAction::PublishKafka { .. } => self.http.publish(action, event),
+            OutboxAction::Post { .. } => self.http.publish(action, event),
+            OutboxAction::PublishAmqp { .. } => self.amqp.publish(action, event),
+            OutboxAction::PublishKafka { .. } => self.kafka.publish(action, event),
         }
     }
 }

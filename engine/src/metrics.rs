@@ -73,6 +73,8 @@ pub struct Metrics {
     duplicates: Family<Source, Counter>,
     keys_missing: Family<Trigger, Counter>,
     parked: Family<Trigger, Counter>,
+    held: Family<Source, Gauge>,
+    broken: Family<Source, Counter>,
     attempts: Family<FunctionOutcome, Counter>,
     conflicts: Family<Function, Counter>,
     seconds: Family<Function, Histogram, fn() -> Histogram>,
@@ -104,6 +106,8 @@ impl Default for Metrics {
             duplicates: Family::default(),
             keys_missing: Family::default(),
             parked: Family::default(),
+            held: Family::default(),
+            broken: Family::default(),
             attempts: Family::default(),
             conflicts: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
@@ -144,6 +148,16 @@ impl Default for Metrics {
             "parked",
             "Deliveries that the journal took over from their source",
             metrics.parked.clone(),
+        );
+        r.register(
+            "held",
+            "Events that a broker keeps and the engine works on",
+            metrics.held.clone(),
+        );
+        r.register(
+            "broken_cloudevents",
+            "Messages that claim to be CloudEvents and are none, by source",
+            metrics.broken.clone(),
         );
         r.register("attempts", "Attempts by outcome", metrics.attempts.clone());
         r.register(
@@ -263,6 +277,15 @@ impl Metrics {
         self.http_connections.set(connections);
         let refused = self.http_turned_away.inner();
         refused.store(status.turned_away, Relaxed);
+    }
+
+    /// Takes over what a broker's connector counts.
+    pub(crate) fn held(&self, source: &str, held: usize, broken: u64) {
+        let labels = Source::of(source);
+        let held = i64::try_from(held).unwrap_or(i64::MAX);
+        self.held.get_or_create(&labels).set(held);
+        let counter = self.broken.get_or_create(&labels);
+        counter.inner().store(broken, Relaxed);
     }
 
     pub(crate) fn parked(&self, trigger: &str) {

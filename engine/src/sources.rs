@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use tidemill_connectors::{
+    amqp::AmqpConnector,
     bucket::{BucketConnector, State},
     http,
+    kafka::KafkaConnector,
     schedule::{self, ScheduleConnector},
 };
 use tidemill_core::{BoxFuture, ledger};
@@ -92,6 +94,63 @@ impl Source {
                 source: schedule::source(&trigger),
                 look: Arc::new(look),
                 measure: Arc::new(move |metrics| metrics.ticks(&trigger, &measured.status())),
+            },
+            run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
+        }
+    }
+
+    /// A queue of an AMQP broker.
+    pub fn amqp(connector: AmqpConnector) -> Source {
+        let health = connector.health();
+        let measured = health.clone();
+        let source = connector.source().to_owned();
+        let name = source.clone();
+        let look = move || {
+            let status = health.status();
+            let text = match (status.trouble, status.ready) {
+                (Some(trouble), _) => trouble,
+                (None, true) => "consuming".into(),
+                (None, false) => "connecting".into(),
+            };
+            (status.ready, text)
+        };
+        Source {
+            health: SourceHealth {
+                source,
+                look: Arc::new(look),
+                measure: Arc::new(move |metrics| {
+                    let status = measured.status();
+                    metrics.held(&name, status.held, status.broken);
+                }),
+            },
+            run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
+        }
+    }
+
+    /// A consumer of Kafka topics.
+    pub fn kafka(connector: KafkaConnector) -> Source {
+        let health = connector.health();
+        let measured = health.clone();
+        let source = connector.source().to_owned();
+        let name = source.clone();
+        let look = move || {
+            let status = health.status();
+            let text = match (status.trouble, status.ready, status.full) {
+                (Some(trouble), ..) => trouble,
+                (None, true, false) => format!("reading {} partitions", status.partitions),
+                (None, true, true) => "waiting until some of its records are done".into(),
+                (None, false, _) => "joining its group".into(),
+            };
+            (status.ready, text)
+        };
+        Source {
+            health: SourceHealth {
+                source,
+                look: Arc::new(look),
+                measure: Arc::new(move |metrics| {
+                    let status = measured.status();
+                    metrics.held(&name, status.held, status.broken);
+                }),
             },
             run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
         }

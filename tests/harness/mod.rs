@@ -1,8 +1,11 @@
 //! A site: a folder with a configuration, buckets and data, and the engine that runs on it.
 
+mod amqp;
 mod client;
 mod engine;
 mod journal;
+mod kafka;
+mod services;
 
 use std::{
     fs,
@@ -13,8 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use amqp::Amqp;
 pub use client::Client;
 pub use engine::Engine;
+pub use kafka::Kafka;
+pub use services::{Broker, amqp_url, kafka_brokers};
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up. Generous: machines stall.
@@ -198,6 +204,21 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         // Between two looks at another process there is nothing to wait on.
         std::thread::park_timeout(Duration::from_millis(10));
     }
+}
+
+/// Waits until there is something, and returns it.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    wait_until(what, || {
+        found = look();
+        found.is_some()
+    });
+    found.expect("it was waited for")
+}
+
+/// A name that no other test, and no other run, uses.
+pub fn unique(what: &str) -> String {
+    format!("{what}-{:016x}", fastrand::u64(..))
 }
 
 /// Waits until nothing is left, however much there was; fails if it is not less for too long.

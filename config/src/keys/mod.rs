@@ -62,8 +62,6 @@ pub enum Kind {
     WordOrTable(&'static [&'static str]),
     /// Elements of a kind, at least so many.
     List(&'static Kind, usize),
-    /// A string, perhaps empty.
-    Str,
     /// A string that is not empty.
     Filled,
     /// The start of object keys.
@@ -114,6 +112,18 @@ pub enum Kind {
     HttpUrl,
     /// The key of an object, with placeholders.
     ObjectKey,
+    /// The URL of an AMQP broker; may hold references and is never shown.
+    AmqpUrl,
+    /// A host and a port of a Kafka cluster.
+    Broker,
+    /// The name of a queue.
+    Queue,
+    /// The name of an exchange or a routing key, perhaps empty.
+    ShortString,
+    /// The name of a Kafka topic.
+    Topic,
+    /// `earliest`, `latest` or an instant with its offset from UTC.
+    Start,
 }
 
 impl Key {
@@ -172,7 +182,10 @@ impl Key {
 impl Kind {
     /// Whether a value that stands in the file is never shown.
     pub(crate) fn is_secret(self) -> bool {
-        matches!(self, Kind::Secret | Kind::Journal | Kind::HttpUrl)
+        matches!(
+            self,
+            Kind::Secret | Kind::Journal | Kind::HttpUrl | Kind::AmqpUrl
+        )
     }
 
     /// The text as a TOML value of this kind: strings get their quotes.
@@ -193,6 +206,11 @@ impl Kind {
             Kind::Origin => "https://app.example.com",
             Kind::HttpUrl => "https://api.example.com/",
             Kind::ObjectKey => "{trigger}/{id}",
+            Kind::AmqpUrl => "amqp://guest:${env:AMQP_PASSWORD}@127.0.0.1:5672/%2f",
+            Kind::Queue | Kind::ShortString => "orders",
+            Kind::Topic => "readings",
+            Kind::Broker => "127.0.0.1:9092",
+            Kind::Start => "earliest",
             Kind::Map => "{ NAME = \"value\" }",
             Kind::Headers => "{ X-Name = \"value\" }",
             Kind::Flag => "true",
@@ -202,7 +220,7 @@ impl Kind {
             Kind::Word(words) | Kind::WordOrTable(words) => words[0],
             Kind::List(kind, _) => return format!("[{}]", kind.example()),
             Kind::Patterns => "[\"value\"]",
-            Kind::Str | Kind::Filled | Kind::Text => "text",
+            Kind::Filled | Kind::Text => "text",
             Kind::Prefix => "in/",
             Kind::Suffix => ".jpg",
             Kind::Name => "name",
@@ -239,16 +257,22 @@ impl Kind {
                 format!("a list of {}", quoted_list(words.iter(), "or"))
             }
             Kind::List(Kind::Name, _) => "a list of names".into(),
-            Kind::List(Kind::HostPort, _) => "a list of hosts with ports".into(),
+            Kind::List(Kind::HostPort | Kind::Broker, _) => "a list of hosts with ports".into(),
             Kind::List(Kind::HeaderName, _) => "a list of names of headers".into(),
             Kind::List(Kind::Origin, _) => "a list of origins".into(),
+            Kind::List(Kind::Topic, _) => "a list of topics".into(),
             Kind::List(..) => "a list of strings".into(),
             Kind::Patterns => "a list of values and patterns".into(),
             Kind::Filters => "a list of filters".into(),
             Kind::Origin => "a scheme with a host, such as https://app.example.com, or *".into(),
             Kind::HttpUrl => "a URL that starts with http:// or https://".into(),
             Kind::ObjectKey => "the key of an object, as a string".into(),
-            Kind::Str | Kind::Filled | Kind::Text | Kind::Secret => "a string".into(),
+            Kind::AmqpUrl => "a URL that starts with amqp:// or amqps://".into(),
+            Kind::Queue => "the name of a queue, of 1 to 255 bytes".into(),
+            Kind::ShortString => "a string of at most 255 bytes".into(),
+            Kind::Topic => "a topic: at most 249 of the characters a-z A-Z 0-9 _ . -".into(),
+            Kind::Start => "\"earliest\", \"latest\" or an instant with its offset".into(),
+            Kind::Filled | Kind::Text | Kind::Secret => "a string".into(),
             Kind::Prefix => "the start of object keys, as a string".into(),
             Kind::Suffix => "the end of object keys, as a string".into(),
             Kind::Name => "a name".into(),
@@ -262,7 +286,7 @@ impl Kind {
             Kind::Cron => "a cron expression of five or six fields".into(),
             Kind::Zone => "the IANA name of a time zone".into(),
             Kind::Instant => "a date and time with its offset".into(),
-            Kind::HostPort => "a host with a port".into(),
+            Kind::HostPort | Kind::Broker => "a host with a port".into(),
             Kind::HttpPath => "a path such as /hooks/github or /orders/{id}".into(),
             Kind::HeaderName => "the name of a header".into(),
         }

@@ -52,10 +52,10 @@ keys! {
 
 "connections": Named, default("{}"), "Brokers and databases.";
 "connections.*": Table, optional, "A broker or a database.";
-"connections.*.amqp": Secret, one_of("broker or database"), "The URL of an AMQP 0-9-1 broker, such as RabbitMQ.";
+"connections.*.amqp": AmqpUrl, one_of("broker or database"), "The URL of an AMQP 0-9-1 broker, such as RabbitMQ.";
 "connections.*.kafka": Table, one_of("broker or database"), "A Kafka cluster.";
-"connections.*.kafka.brokers": List(&Filled, 1), required("[\"127.0.0.1:9092\"]"), "Where to find the cluster: host:port of some of its brokers.";
-"connections.*.kafka.properties": Map, default("{}"), "Properties for librdkafka.";
+"connections.*.kafka.brokers": List(&Broker, 1), required("[\"127.0.0.1:9092\"]"), "Where to find the cluster: host:port of some of its brokers.";
+"connections.*.kafka.properties": Map, default("{}"), "Properties for librdkafka, but those that the engine sets by itself.";
 "connections.*.kafka.properties.*": Secret, optional, "A property of librdkafka.";
 "connections.*.postgres": Secret, one_of("broker or database"), "The URL of a PostgreSQL database." planned;
 
@@ -102,15 +102,15 @@ keys! {
 
 "triggers.*.amqp": Table, one_of("source"), "Messages of an AMQP queue.";
 "triggers.*.amqp.connection": Filled, required("orders"), "The connection.";
-"triggers.*.amqp.queue": Filled, required("orders"), "The queue.";
+"triggers.*.amqp.queue": Queue, required("orders"), "The queue.";
 "triggers.*.amqp.prefetch": Whole(1, 65_535), default("256"), "The most messages held at a time. The same in all triggers of a queue.";
 "triggers.*.amqp.declare": Flag, default("false"), "Whether to declare the queue if it is not there: a durable quorum queue with a dead-letter exchange. The same in all triggers of a queue.";
 
 "triggers.*.kafka": Table, one_of("source"), "Records of Kafka topics.";
 "triggers.*.kafka.connection": Filled, required("telemetry"), "The connection.";
-"triggers.*.kafka.topics": List(&Filled, 1), required("[\"readings\"]"), "The topics.";
-"triggers.*.kafka.group": Filled, default("tidemill"), "The consumer group.";
-"triggers.*.kafka.start": Word(&["earliest", "latest"]), default("earliest"), "Where a group without offsets begins.";
+"triggers.*.kafka.topics": List(&Topic, 1), required("[\"readings\"]"), "The topics, by name.";
+"triggers.*.kafka.group": Filled, default("tidemill"), "The consumer group. Triggers of one group have the same topics, or none in common.";
+"triggers.*.kafka.start": Start, default("earliest"), "Where a group without offsets begins: earliest, latest, or the first record of an instant or later. The same in all triggers of a group and its topics.";
 
 "triggers.*.schedule": Table, one_of("source"), "Ticks of a clock.";
 "triggers.*.schedule.cron": Cron, one_of("time"), "Ticks at these times: minute, hour, day of month, month, day of week; with six fields, seconds come first.";
@@ -154,13 +154,13 @@ keys! {
 "triggers.*.idempotency": Table, optional, "Events that mean the same run once.";
 "triggers.*.idempotency.key": Selector, required("$.order_id"), "Where the event says what it means.";
 "triggers.*.idempotency.window": Duration("1s", "366d"), default("24h"), "How long a meaning is remembered.";
-"triggers.*.order_by": Order, optional, "Events that are equal here run one after another.";
+"triggers.*.order_by": Order, optional, "Events that are equal here run one after another. Kafka does so by message key; there `partition` is stricter and `none` is free. An AMQP queue must have no other consumer.";
 "triggers.*.rate": Rate, optional, "The most attempts started in a while.";
 "triggers.*.unmatched": Word(&["settle", "dead-letter"]), default("settle"), "What becomes of an event of the source that no trigger matches: it is counted and let go, or becomes a dead letter. The same in all triggers of a source.";
-"triggers.*.batch": Table, optional, "Several events in one attempt." planned;
+"triggers.*.batch": Table, optional, "Several events in one attempt.";
 "triggers.*.batch.max": Whole(1, 10_000), default("500"), "The most events.";
-"triggers.*.batch.wait": Duration("0s", "5m"), default("200ms"), "How long to wait for more.";
-"triggers.*.batch.bytes": Size("1KiB", "64MiB"), default("4MiB"), "The most bytes.";
+"triggers.*.batch.wait": Duration("0s", "5m"), default("200ms"), "How long the first one waits for more.";
+"triggers.*.batch.bytes": Size("1KiB", "64MiB"), default("4MiB"), "The most bytes of events, unless one alone has more.";
 "triggers.*.filter": Table, optional, "Which events run the function: all that is named here must match.";
 "triggers.*.filter.type": Patterns, optional, "What the type may be.";
 "triggers.*.filter.source": Patterns, optional, "What the source may be.";
@@ -185,11 +185,11 @@ keys! {
 "triggers.*.on_success.event.type": Filled, required("order.billed"), "Its type.";
 "triggers.*.on_success.amqp": Table, one_of("destination"), "An AMQP exchange: each is published as a CloudEvent.";
 "triggers.*.on_success.amqp.connection": Filled, required("orders"), "The connection.";
-"triggers.*.on_success.amqp.exchange": Str, required("billed"), "The exchange; empty, the default one.";
-"triggers.*.on_success.amqp.routing_key": Str, default(""), "The routing key.";
+"triggers.*.on_success.amqp.exchange": ShortString, required("billed"), "The exchange; empty, the default one.";
+"triggers.*.on_success.amqp.routing_key": ShortString, default(""), "The routing key.";
 "triggers.*.on_success.kafka": Table, one_of("destination"), "A Kafka topic: each is produced as a CloudEvent, with the subject as its key.";
 "triggers.*.on_success.kafka.connection": Filled, required("telemetry"), "The connection.";
-"triggers.*.on_success.kafka.topic": Filled, required("billed"), "The topic.";
+"triggers.*.on_success.kafka.topic": Topic, required("billed"), "The topic.";
 "triggers.*.dead_letter": Table, optional, "Where dead letters go besides the journal.";
 "triggers.*.dead_letter.bucket": Table, one_of("destination"), "An object for each dead letter: the event and why it was given up, as JSON.";
 "triggers.*.dead_letter.bucket.name": Filled, required("dead"), "The bucket.";
@@ -203,9 +203,9 @@ keys! {
 "triggers.*.dead_letter.event.type": Filled, required("order.failed"), "Its type.";
 "triggers.*.dead_letter.amqp": Table, one_of("destination"), "An AMQP exchange: each is published as a CloudEvent.";
 "triggers.*.dead_letter.amqp.connection": Filled, required("orders"), "The connection.";
-"triggers.*.dead_letter.amqp.exchange": Str, required("dead"), "The exchange; empty, the default one.";
-"triggers.*.dead_letter.amqp.routing_key": Str, default(""), "The routing key.";
+"triggers.*.dead_letter.amqp.exchange": ShortString, required("dead"), "The exchange; empty, the default one.";
+"triggers.*.dead_letter.amqp.routing_key": ShortString, default(""), "The routing key.";
 "triggers.*.dead_letter.kafka": Table, one_of("destination"), "A Kafka topic: each is produced as a CloudEvent, with the subject as its key.";
 "triggers.*.dead_letter.kafka.connection": Filled, required("telemetry"), "The connection.";
-"triggers.*.dead_letter.kafka.topic": Filled, required("orders-dead"), "The topic.";
+"triggers.*.dead_letter.kafka.topic": Topic, required("orders-dead"), "The topic.";
 }

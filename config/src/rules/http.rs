@@ -12,10 +12,10 @@ use crate::{
     words::shorten,
 };
 
-use super::sharing::{Listener, listeners};
+use super::sharing::{Listener, listeners, name};
 
 pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
-    let paths = listeners(root, "http", "path");
+    let paths = listeners(root, "http", |http| name(http, "path"));
     told_apart(sink, &paths);
     for (path, listeners) in &paths {
         one_answer(sink, path, listeners);

@@ -7,10 +7,10 @@ use crate::{
     tree::{Node, Table},
 };
 
-use super::sharing::{Listener, listeners};
+use super::sharing::{self, Listener, listeners};
 
 pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
-    for (bucket, listeners) in listeners(root, "bucket", "name") {
+    for (bucket, listeners) in listeners(root, "bucket", |bucket| sharing::name(bucket, "name")) {
         for listener in &listeners {
             moved_onto_itself(sink, bucket, listener, &listeners);
             if created(listener) {

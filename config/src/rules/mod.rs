@@ -1,6 +1,9 @@
 //! What the values of a file mean together: names that must exist, settings that must agree, and
 //! things that surely do not do what their author wants. Single values are checked by `walk`.
 
+mod batch;
+mod brokers;
+mod destinations;
 mod engine;
 mod events;
 mod http;
@@ -24,8 +27,11 @@ pub(crate) fn check(sink: &mut Sink<'_>, root: &Table) {
     loops::check(sink, root);
     http::check(sink, root);
     events::check(sink, root);
+    brokers::check(sink, root);
     for (name, trigger) in root.tables("triggers") {
         schedule::check(sink, name, trigger);
+        destinations::check(sink, name, trigger);
+        batch::check(sink, root, name, trigger);
         backoff(sink, name, trigger);
         order(sink, name, trigger);
         no_headers(sink, name, trigger);
@@ -99,25 +105,35 @@ fn no_headers(sink: &mut Sink<'_>, name: &str, trigger: &Table) {
     } else {
         return;
     };
-    let headers = trigger
-        .table("filter")
-        .and_then(|filter| filter.get("headers"));
+    let mut places: Vec<(&str, &Node)> = Vec::new();
     let idempotency = trigger.table("idempotency");
-    for (key, node) in [
-        (
-            "idempotency.key",
-            idempotency.and_then(|table| table.get("key")),
-        ),
-        ("order_by", trigger.get("order_by")),
-        ("filter.headers", headers),
-    ] {
-        let Some(node) = node.filter(|node| names_header(node)) else {
+    let key = idempotency.and_then(|table| table.get("key"));
+    places.extend(key.map(|node| ("idempotency.key", node)));
+    places.extend(trigger.get("order_by").map(|node| ("order_by", node)));
+    if let Some(filter) = trigger.table("filter") {
+        filtered_headers(filter, "filter.headers", &mut places);
+    }
+    for (key, node) in places {
+        if !names_header(node) {
             continue;
-        };
+        }
         let message =
             format!("`{key}` of trigger `{name}` asks for a header, and {what} have none");
         let label = "expected $.json.path or attr:name, found a header";
         sink.add(Draft::error(node.span.clone(), message, label, help));
+    }
+}
+
+/// The `headers` of a filter and of its alternatives, of any depth.
+fn filtered_headers<'t>(
+    filter: &'t Table,
+    key: &'static str,
+    found: &mut Vec<(&'static str, &'t Node)>,
+) {
+    found.extend(filter.get("headers").map(|node| (key, node)));
+    let alternatives = filter.get("or").map_or(&[][..], Node::list);
+    for alternative in alternatives.iter().filter_map(Node::table) {
+        filtered_headers(alternative, "filter.or.headers", found);
     }
 }
 

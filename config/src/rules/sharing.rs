@@ -1,6 +1,6 @@
 //! Triggers that share a source: settings that must agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     keys::children,
@@ -21,32 +21,44 @@ pub(super) struct Listener<'t> {
 struct Shared {
     /// The key of the source.
     kind: &'static str,
-    /// The key in it that names the source.
-    name: &'static str,
+    /// The keys in it that tell the source from others, the last one for a person.
+    identity: &'static [&'static str],
     /// What a source is, for a person.
     what: &'static str,
     /// The keys in it that are about the source.
     settings: &'static [&'static str],
 }
 
-const SHARED: [Shared; 3] = [
+const SHARED: [Shared; 5] = [
     Shared {
         kind: "bucket",
-        name: "name",
+        identity: &["name"],
         what: "bucket",
         settings: &["after", "rescan"],
     },
     Shared {
         kind: "http",
-        name: "path",
+        identity: &["path"],
         what: "path",
         settings: &["mode", "max_body", "verify", "cors"],
     },
     Shared {
         kind: "event",
-        name: "type",
+        identity: &["type"],
         what: "event type",
         settings: &[],
+    },
+    Shared {
+        kind: "amqp",
+        identity: &["connection", "queue"],
+        what: "queue",
+        settings: &["prefetch", "declare"],
+    },
+    Shared {
+        kind: "kafka",
+        identity: &["connection", "topics", "group"],
+        what: "consumer group",
+        settings: &["start"],
     },
 ];
 
@@ -61,7 +73,9 @@ struct Setting<'s> {
 
 pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
     for shared in &SHARED {
-        for (source, listeners) in listeners(root, shared.kind, shared.name) {
+        let identity = |source| names(source, shared.identity);
+        for (names, listeners) in listeners(root, shared.kind, identity) {
+            let source = names.last().copied().unwrap_or_default();
             let table = format!("triggers.*.{}", shared.kind);
             for key in shared.settings {
                 let what = shared.what;
@@ -87,20 +101,20 @@ pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
 }
 
 /// The triggers of each source of a kind, in the order of the file.
-pub(super) fn listeners<'t>(
+pub(super) fn listeners<'t, K: Ord>(
     root: &'t Table,
     kind: &str,
-    name: &str,
-) -> BTreeMap<&'t str, Vec<Listener<'t>>> {
-    let mut sources: BTreeMap<&str, Vec<Listener<'_>>> = BTreeMap::new();
+    identity: impl Fn(&'t Table) -> Option<K>,
+) -> BTreeMap<K, Vec<Listener<'t>>> {
+    let mut sources: BTreeMap<K, Vec<Listener<'_>>> = BTreeMap::new();
     for (trigger_name, trigger) in root.tables("triggers") {
         let Some(source) = trigger.table(kind) else {
             continue;
         };
-        let Some(source_name) = source.get(name).and_then(Node::string) else {
+        let Some(identity) = identity(source) else {
             continue;
         };
-        sources.entry(source_name).or_default().push(Listener {
+        sources.entry(identity).or_default().push(Listener {
             name: trigger_name,
             trigger,
             source,
@@ -110,6 +124,27 @@ pub(super) fn listeners<'t>(
         listeners.sort_by_key(|listener| listener.source.span.start);
     }
     sources
+}
+
+/// What stands at a key of a source that names it.
+pub(super) fn name<'t>(source: &'t Table, key: &str) -> Option<&'t str> {
+    source.get(key).and_then(Node::string)
+}
+
+/// The same for several keys; of a list, all that is in it, in the order of the alphabet.
+fn names<'t>(source: &'t Table, keys: &[&str]) -> Option<Vec<&'t str>> {
+    let mut names = Vec::new();
+    for key in keys {
+        let node = source.get(key)?;
+        match &node.value {
+            Value::List(nodes) => {
+                let list: Option<BTreeSet<&str>> = nodes.iter().map(Node::string).collect();
+                names.extend(list?);
+            }
+            _ => names.push(node.string()?),
+        }
+    }
+    Some(names)
 }
 
 /// All triggers of a source say the same: what becomes of it cannot depend on who asks.

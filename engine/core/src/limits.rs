@@ -116,3 +116,29 @@ pub const HTTP_HEADERS: usize = 100;
 /// The most bytes of HTTP bodies in memory, besides one largest body for each path, which no other
 /// path can take.
 pub const HTTP_BODIES: usize = 256 << 20;
+
+/// The most records of one Kafka consumer that the intake holds at a time.
+pub const KAFKA_HELD: usize = 4096;
+
+/// The most bytes of events of one Kafka consumer that the intake holds at a time; a single event may
+/// have more.
+pub const KAFKA_HELD_BYTES: usize = 64 << 20;
+
+/// How many records of one Kafka partition may be received above one that is not completed. At 24
+/// bytes each, 24 MiB: at 10,000 records a second, a record may take a minute and a half.
+pub const KAFKA_AHEAD: usize = 1 << 20;
+
+/// How long the records of a Kafka partition that is given up may go on running, while its group
+/// waits. Those that take longer run again elsewhere, unless the journal is the same.
+pub const KAFKA_DRAIN: Duration = Duration::from_secs(10);
+
+/// How long a Kafka consumer may take to commit and leave its group when the engine stops.
+pub const KAFKA_CLOSE: Duration = Duration::from_secs(10);
+
+/// How many messages are on their way to one AMQP broker at a time: each has a channel of its own, of
+/// which RabbitMQ gives a connection 2,047.
+pub const AMQP_PUBLISHES: usize = 64;
+
+/// The most bytes of headers in an AMQP message: they must fit one frame, which RabbitMQ limits to
+/// 128 KiB, with the other properties.
+pub const AMQP_HEADERS: usize = 120 << 10;

@@ -206,10 +206,29 @@ fn javascript(dir: &Path) -> anyhow::Result<PathBuf> {
     #[derive(Deserialize)]
     struct Manifest {
         name: String,
+        #[serde(default)]
+        tidemill: Contract,
+    }
+    /// What the component is made for; `batch-function` for a batch handler.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Contract {
+        world: String,
+    }
+    impl Default for Contract {
+        fn default() -> Contract {
+            Contract {
+                world: "function".into(),
+            }
+        }
     }
     let path = dir.join("package.json");
-    let manifest: Manifest = serde_json::from_slice(&read(&path)?)
-        .with_context(|| format!("{} has no name", path.display()))?;
+    let manifest: Manifest = serde_json::from_slice(&read(&path)?).with_context(|| {
+        format!(
+            "{} has no name, or its `tidemill` has no `world`",
+            path.display()
+        )
+    })?;
     let name = manifest.name;
     let source = format!("{name}.js");
     if !dir.join(&source).is_file() {
@@ -236,6 +255,7 @@ fn javascript(dir: &Path) -> anyhow::Result<PathBuf> {
     eprintln!("componentize-qjs {source}");
     let built = Command::new(tool)
         .args(["--sync", "--minify", "--module-root", ".", "--wit", "wit"])
+        .args(["--world", &manifest.tidemill.world])
         .args(["--js", &source, "--output"])
         .arg(output)
         .current_dir(dir)

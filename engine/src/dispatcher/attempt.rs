@@ -176,9 +176,13 @@ impl Dispatcher {
                 size: delivery.event.size(),
             });
         }
-        if self.held.is_running(delivery.id) {
-            // It was parked while it ran: whoever runs it says what becomes of it.
-            return None;
+        if self.held.is_taken_over(delivery.id) {
+            // It was parked while it ran, and runs still.
+            return Some(Waiting {
+                seq,
+                due: clock::now().plus(limits::HELD_LOOK),
+                size: delivery.event.size(),
+            });
         }
         match &delivery.work {
             Work::Handle => self.handle(delivery).await,

@@ -16,8 +16,8 @@ use crate::cloudevent::{self, Binding};
 
 use super::target::Target;
 
-pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
-pub(super) const TRACEPARENT: &str = "traceparent";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const TRACEPARENT: &str = "traceparent";
 
 /// What a header cannot hold, besides all that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');

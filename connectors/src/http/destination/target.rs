@@ -12,28 +12,15 @@ use percent_encoding::percent_decode_str;
 use tidemill_config::{
     plan,
     reference::{ReferenceError, Secret, Text},
+    reserved,
 };
 use tidemill_core::destination::Role;
 use url::Url;
-
-use crate::cloudevent::EXTENSION;
 
 use super::error::{Unusable, key};
 
 /// Texts shorter than this are not blanked out: they would be found everywhere.
 const SHORTEST_SECRET: usize = 6;
-
-/// Headers that say what the engine knows better.
-const OWN: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::EXPECT,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// Where to, and with what.
 pub(super) struct Target {
@@ -151,12 +138,7 @@ impl Place<'_> {
             why,
         };
         let legal = HeaderName::try_from(name).map_err(|_| wrong("it is not a header's name"))?;
-        let lower = legal.as_str();
-        let own = OWN.contains(&legal)
-            || [super::request::IDEMPOTENCY_KEY, super::request::TRACEPARENT].contains(&lower)
-            || lower.starts_with(EXTENSION)
-            || lower.starts_with(tidemill_core::event::OWN);
-        if own {
+        if reserved::http_header(name) {
             return Err(wrong("the engine sets it by itself; leave it out"));
         }
         let secret = text

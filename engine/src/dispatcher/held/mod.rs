@@ -142,13 +142,11 @@ impl HeldDeliveries {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an attempt of this delivery runs here, whoever keeps it.
-    pub(super) fn is_running(&self, id: DeliveryId) -> bool {
+    /// Whether an attempt of this delivery runs that began before the journal took it over.
+    pub(super) fn is_taken_over(&self, id: DeliveryId) -> bool {
         let state = self.lock();
-        let place = state.by_id.get(&id);
-        place
-            .and_then(|place| state.deliveries.get(place))
-            .is_some_and(|held| held.running.load(Ordering::Relaxed))
+        let held = state.find(id);
+        held.is_some_and(|held| held.taken_over.load(Ordering::Relaxed))
     }
 
     /// Gives back to their sources what does not run, or all.
@@ -456,8 +454,9 @@ impl State {
     }
 
     fn taken_over(&mut self, held: &HeldDelivery) {
-        held.taken_over.store(true, Ordering::Relaxed);
-        *self.taken_over.entry(held.trigger).or_default() += 1;
+        if !held.taken_over.swap(true, Ordering::Relaxed) {
+            *self.taken_over.entry(held.trigger).or_default() += 1;
+        }
     }
 
     fn no_longer_taken_over(&mut self, held: &HeldDelivery) {

@@ -92,11 +92,11 @@ impl Dispatcher {
             for held in &members {
                 stages.push(held.stage.lock().await);
             }
-            let mut unit = Unit::default();
+            let (mut unit, mut mine) = (Unit::default(), Vec::new());
             for (held, stage) in members.iter().zip(&stages) {
-                let gone = !self.held.lock().deliveries.contains_key(&held.place);
-                if **stage == Stage::Held && !gone {
-                    let failed = failed.as_ref().filter(|one| one.place == held.place);
+                let failed = failed.as_ref().filter(|one| one.place == held.place);
+                if **stage == Stage::Held && self.begin_to_park(held, failed.is_some()) {
+                    mine.push(held.clone());
                     unit.usage = failed.map(|failed| failed.usage.clone()).or(unit.usage);
                     unit.accept.push(parked(held, failed));
                     unit.accept.extend(held.forwarded.iter().cloned());
@@ -124,17 +124,34 @@ impl Dispatcher {
                     return;
                 }
                 Some(UnitResult::Duplicate) => {
+                    self.not_parked(&mine);
                     drop(stages);
-                    let before = members.len();
-                    members = self.without_known(members).await;
+                    let before = mine.len();
+                    members = self.without_known(mine).await;
                     if members.len() == before {
                         tracing::error!("a held delivery cannot be parked, which is a bug");
                         return;
                     }
                 }
                 // The engine stops: their sources keep them.
-                _ => return,
+                _ => return self.not_parked(&mine),
             }
+        }
+    }
+
+    /// Marks one that runs, before the journal shows it to anybody. False, if it is here no more.
+    fn begin_to_park(&self, held: &HeldDelivery, ended: bool) -> bool {
+        let mut state = self.held.lock();
+        if held.running.load(Ordering::Relaxed) && !ended {
+            state.taken_over(held);
+        }
+        state.deliveries.contains_key(&held.place)
+    }
+
+    fn not_parked(&self, members: &[Arc<HeldDelivery>]) {
+        let mut state = self.held.lock();
+        for held in members {
+            state.no_longer_taken_over(held);
         }
     }
 
@@ -151,10 +168,9 @@ impl Dispatcher {
             let Some(added) = added.iter().find(|added| added.id == held.delivery.id) else {
                 continue;
             };
-            let runs = held.running.load(Ordering::Relaxed) && ended != Some(held.place);
+            let runs = held.taken_over.load(Ordering::Relaxed) && ended != Some(held.place);
             if runs {
                 *stage = Stage::Parked(added.seq);
-                self.held.lock().taken_over(held);
             } else {
                 *stage = Stage::Over;
                 idle.push(held.clone());

@@ -26,7 +26,15 @@ impl Dispatcher {
     /// Runs the held delivery whose turn has come; what is returned is to be looked at again.
     pub(in crate::dispatcher) async fn run_held(&self, place: Seq) -> Option<Waiting> {
         let held = self.held.lock().deliveries.get(&place).cloned()?;
-        held.running.store(true, Ordering::Relaxed);
+        {
+            // Whoever parks it holds this lock from its look at `running` to the commit.
+            let stage = held.stage.lock().await;
+            if *stage != Stage::Held {
+                self.end(&held);
+                return None;
+            }
+            held.running.store(true, Ordering::Relaxed);
+        }
         let again = self.attempt_held(&held).await;
         held.running.store(false, Ordering::Relaxed);
         if again.is_some() && held.waiting.load(Ordering::Relaxed) == 0 {
@@ -60,6 +68,8 @@ impl Dispatcher {
             0 => {}
             most if most >= limits::LANE_PARKED => return Some(later()),
             _ => {
+                // It did not begin.
+                held.running.store(false, Ordering::Relaxed);
                 self.park(held, None).await;
                 return None;
             }

@@ -1,0 +1,201 @@
+//! An intake that remembers what it was given and answers when it is told to.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tidemill_core::{
+    BoxFuture,
+    hold::{Held, Holds, Partition, Settlement},
+    intake::{Intake, IntakeError, Offer, Receipt},
+    watermark::Progress,
+};
+use tokio::sync::{oneshot, watch};
+
+/// Long enough for a group whose members come and go on a slow machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub struct Inner {
+    /// All events, in the order of the calls.
+    pub held: Vec<Held>,
+    /// Those without an answer, by their place among all.
+    open: HashMap<usize, oneshot::Sender<Settlement>>,
+    /// Those that were dropped before their answer.
+    pub withdrawn: Vec<usize>,
+    /// How many were open at most.
+    pub most: usize,
+    /// What is answered at once, if anything is.
+    at_once: Option<Settlement>,
+    /// What the journal has.
+    pub kept: HashMap<Partition, Progress>,
+    pub taken_up: Vec<Partition>,
+    pub let_go: Vec<Partition>,
+    pub forgotten: Vec<Partition>,
+    /// How many calls fail from now on.
+    pub failures: usize,
+}
+
+pub struct Fake {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<()>,
+}
+
+impl Fake {
+    /// Answers when told.
+    pub fn patient() -> Arc<Fake> {
+        Arc::new(Fake {
+            inner: Mutex::default(),
+            changed: watch::Sender::new(()),
+        })
+    }
+
+    /// Settles all at once.
+    pub fn settling() -> Arc<Fake> {
+        let fake = Fake::patient();
+        fake.with(|inner| inner.at_once = Some(Settlement::Settle));
+        fake
+    }
+
+    pub fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
+        let result = f(&mut self.inner.lock().unwrap());
+        self.changed.send_replace(());
+        result
+    }
+
+    pub async fn wait(&self, what: &str, mut wanted: impl FnMut(&Inner) -> bool) {
+        let mut changes = self.changed.subscribe();
+        let wait = changes.wait_for(|()| wanted(&self.inner.lock().unwrap()));
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            let inner = self.inner.lock().unwrap();
+            panic!(
+                "waited for {what}; {} held, {} open, taken up {:?}, let go {:?}",
+                inner.held.len(),
+                inner.open.len(),
+                inner.taken_up,
+                inner.let_go,
+            );
+        }
+    }
+
+    /// Waits until so many events were given.
+    pub async fn given(&self, count: usize) -> Vec<Held> {
+        let what = format!("{count} events");
+        self.wait(&what, |inner| inner.held.len() >= count).await;
+        self.with(|inner| inner.held.clone())
+    }
+
+    /// The events, as `<partition number>:<offset>`.
+    pub fn places(&self) -> Vec<String> {
+        let place = |held: &Held| {
+            let position = held.position.as_ref().unwrap();
+            let number = position.partition.rsplit('/').next().unwrap();
+            format!("{number}:{}", position.offset)
+        };
+        self.with(|inner| inner.held.iter().map(place).collect())
+    }
+
+    /// Answers those that wait for one, of which `which` is said their place among all.
+    pub fn answer(&self, settlement: Settlement, which: impl Fn(usize) -> bool) {
+        self.with(|inner| {
+            let all: Vec<usize> = inner.open.keys().copied().filter(|n| which(*n)).collect();
+            for n in all {
+                // Whoever asked may have gone.
+                let _ = inner.open.remove(&n).unwrap().send(settlement);
+            }
+        });
+    }
+
+    /// From now on all are settled.
+    pub fn settle_all(&self) {
+        self.with(|inner| inner.at_once = Some(Settlement::Settle));
+        self.answer(Settlement::Settle, |_| true);
+    }
+
+    /// From now on all are left with their source, as when the engine stops.
+    pub fn release_all(&self) {
+        self.with(|inner| inner.at_once = Some(Settlement::Release));
+        self.answer(Settlement::Release, |_| true);
+    }
+
+    fn call<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> Result<T, IntakeError> {
+        self.with(|inner| {
+            if inner.failures > 0 {
+                inner.failures -= 1;
+                return Err(IntakeError::Failed("the disk is on fire".into()));
+            }
+            Ok(f(inner))
+        })
+    }
+}
+
+impl Intake for Fake {
+    fn offer(&self, _: Offer) -> BoxFuture<'_, Result<Receipt, IntakeError>> {
+        panic!("Kafka's records are held by their log");
+    }
+}
+
+impl Holds for Fake {
+    fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
+        let (n, answer) = self.with(|inner| {
+            let n = inner.held.len();
+            inner.held.push(held);
+            if let Some(settlement) = inner.at_once {
+                return (n, Err(settlement));
+            }
+            let (sender, answer) = oneshot::channel();
+            inner.open.insert(n, sender);
+            inner.most = inner.most.max(inner.open.len());
+            (n, Ok(answer))
+        });
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(settlement) => return Box::pin(async move { settlement }),
+        };
+        let guard = Guard { fake: self, n };
+        Box::pin(async move {
+            let _guard = guard;
+            answer.await.unwrap()
+        })
+    }
+
+    fn take_up(
+        &self,
+        partition: &Partition,
+    ) -> BoxFuture<'_, Result<Option<Progress>, IntakeError>> {
+        let answer = self.call(|inner| {
+            inner.taken_up.push(partition.clone());
+            inner.kept.get(partition).cloned()
+        });
+        Box::pin(async move { answer })
+    }
+
+    fn forget(&self, partition: &Partition) -> BoxFuture<'_, Result<(), IntakeError>> {
+        let answer = self.call(|inner| {
+            inner.forgotten.push(partition.clone());
+            inner.kept.remove(partition);
+        });
+        Box::pin(async move { answer })
+    }
+
+    fn let_go(&self, partition: &Partition) {
+        self.with(|inner| inner.let_go.push(partition.clone()));
+    }
+}
+
+struct Guard<'a> {
+    fake: &'a Fake,
+    n: usize,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.fake.with(|inner| {
+            if inner.open.remove(&self.n).is_some() {
+                inner.withdrawn.push(self.n);
+            }
+        });
+    }
+}

@@ -1,0 +1,155 @@
+//! A client of Kafka, for what happens outside the engine.
+
+use std::{sync::mpsc, time::Duration};
+
+use rdkafka::{
+    ClientConfig, ClientContext, Message as _, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::{DeliveryResult, Headers, ToBytes},
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+};
+use tokio::runtime::Runtime;
+
+/// How long a call to the broker may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection. What goes wrong with it is a panic, unless a method says otherwise.
+pub struct Kafka {
+    brokers: String,
+    admin: AdminClient<DefaultClientContext>,
+    producer: BaseProducer<Reports>,
+    runtime: Runtime,
+}
+
+/// A record of a topic.
+#[derive(Debug)]
+pub struct Record {
+    /// Its key.
+    pub key: Option<String>,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its value.
+    pub value: String,
+}
+
+struct Reports;
+
+impl ClientContext for Reports {}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<mpsc::Sender<Result<(), KafkaError>>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
+        let result = result
+            .as_ref()
+            .map(drop)
+            .map_err(|(error, _)| error.clone());
+        sender.send(result).ok();
+    }
+}
+
+impl Kafka {
+    /// A client of the brokers.
+    pub fn connect(brokers: &str) -> Kafka {
+        let config = || {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", brokers);
+            config
+        };
+        let mut idempotent = config();
+        idempotent.set("enable.idempotence", "true");
+        idempotent.set("message.timeout.ms", "30000");
+        Kafka {
+            brokers: brokers.to_owned(),
+            admin: config().create().expect("a client"),
+            producer: idempotent.create_with_context(Reports).expect("a client"),
+            runtime: Runtime::new().expect("a runtime"),
+        }
+    }
+
+    /// Makes a topic.
+    pub fn create(&self, topic: &str, partitions: i32) {
+        let new = [NewTopic::new(topic, partitions, TopicReplication::Fixed(1))];
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let created = self.admin.create_topics(&new, &options);
+        let created = self.runtime.block_on(created).expect("it is asked");
+        created[0].as_ref().expect("it is made");
+    }
+
+    /// Deletes a topic.
+    pub fn delete(&self, topic: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let deleted = self.admin.delete_topics(&[topic], &options);
+        self.runtime.block_on(deleted).expect("it is asked");
+    }
+
+    /// Produces records, each with its key if that is not empty, and waits until the broker has them.
+    /// An error says that it may not have some.
+    pub fn produce(&self, topic: &str, records: &[(String, String)]) -> Result<(), KafkaError> {
+        let (sender, results) = mpsc::channel();
+        for (key, value) in records {
+            let mut record = BaseRecord::with_opaque_to(topic, Box::new(sender.clone()))
+                .payload(value.as_bytes());
+            if !key.is_empty() {
+                record = record.key(key.to_bytes());
+            }
+            while let Err((KafkaError::MessageProduction(_), back)) = self.producer.send(record) {
+                // Its queue is full.
+                self.producer.poll(Duration::from_millis(10));
+                record = back;
+            }
+        }
+        drop(sender);
+        self.producer.flush(PATIENCE * 2)?;
+        results.iter().collect()
+    }
+
+    /// The offset that a group has committed in a partition.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("group.id", group)
+            .create()
+            .expect("a client");
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(topic, partition);
+        let committed = consumer.committed_offsets(asked, PATIENCE).ok()?;
+        committed
+            .elements()
+            .first()?
+            .offset()
+            .to_raw()
+            .filter(|n| *n >= 0)
+    }
+
+    /// The first records of a topic, so many.
+    pub fn read(&self, topic: &str, count: usize) -> Vec<Record> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("group.id", format!("reader-{}", fastrand::u64(..)))
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .expect("a client");
+        consumer.subscribe(&[topic]).expect("it is subscribed");
+        let mut records = Vec::new();
+        super::wait_until(&format!("{topic} has {count} records"), || {
+            while let Some(polled) = consumer.poll(Duration::from_millis(100)) {
+                let Ok(message) = polled else { continue };
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let headers = message.headers().into_iter().flat_map(Headers::iter);
+                records.push(Record {
+                    key: message.key().map(text),
+                    headers: headers
+                        .map(|one| (one.key.to_owned(), one.value.map(text).unwrap_or_default()))
+                        .collect(),
+                    value: message.payload().map(text).unwrap_or_default(),
+                });
+            }
+            records.len() >= count
+        });
+        records
+    }
+}

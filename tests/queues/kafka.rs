@@ -1,0 +1,175 @@
+//! Kafka.
+
+use std::collections::BTreeMap;
+
+use super::counted;
+use crate::harness::{Kafka, Site, kafka_brokers, unique, wait_for, wait_until};
+
+const PARTITIONS: i32 = 4;
+
+/// A site whose trigger `work` listens to a topic of its own, in a group of the same name.
+struct Work {
+    topic: String,
+    broker: Kafka,
+    site: Site,
+}
+
+impl Work {
+    fn new(rest: &str) -> Work {
+        let (topic, broker) = (unique("work"), Kafka::connect(&kafka_brokers()));
+        broker.create(&topic, PARTITIONS);
+        let site = Site::new(&Work::config(&topic, rest));
+        Work {
+            topic,
+            broker,
+            site,
+        }
+    }
+
+    fn config(topic: &str, rest: &str) -> String {
+        let brokers = kafka_brokers();
+        format!(
+            r#"
+[connections.log]
+kafka = {{ brokers = ["{brokers}"] }}
+[functions.probe]
+component = "PROBE"
+allow = {{ store = ["probe"] }}
+[triggers.work]
+function = "probe"
+kafka = {{ connection = "log", topics = ["{topic}"], group = "{topic}" }}
+retry = {{ attempts = 2, first = "1ms" }}
+{rest}
+"#
+        )
+    }
+
+    fn produce(&self, records: impl IntoIterator<Item = (String, String)>) {
+        let records: Vec<_> = records.into_iter().collect();
+        self.broker
+            .produce(&self.topic, &records)
+            .expect("the broker has them");
+    }
+
+    /// How many records the group has committed.
+    fn committed(&self) -> i64 {
+        let of = |partition| self.broker.committed(&self.topic, &self.topic, partition);
+        let all: Vec<_> = (0..PARTITIONS).map(of).collect(); println!("{all:?}"); all.into_iter().flatten().sum()
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.broker.delete(&self.topic);
+    }
+}
+
+fn count() -> String {
+    r#"{ "do": "count", "key": "n", "type": "" }"#.to_owned()
+}
+
+#[test]
+fn every_record_takes_effect_once_and_is_committed() {
+    let work = Work::new("");
+    let engine = work.site.start();
+    work.produce((0..500).map(|n| (format!("key-{}", n % 50), count())));
+    wait_until("all are done", || counted(&work.site, "n:").len() == 500);
+    wait_until("all are committed", || work.committed() == 500);
+    engine.stop();
+    let counts = counted(&work.site, "n:");
+    assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+    // What is done is not run again.
+    let engine = work.site.start();
+    work.produce([("last".to_owned(), count())]);
+    wait_until("the last one is done", || {
+        counted(&work.site, "n:").len() == 501
+    });
+    assert_eq!(counted(&work.site, "n").get(""), Some(&501));
+    engine.stop();
+}
+
+#[test]
+fn a_poison_record_holds_up_no_partition() {
+    let work = Work::new("");
+    let engine = work.site.start();
+    work.produce((0..200).map(|n| {
+        let order = match n % 10 {
+            0 => r#"{ "do": "retry", "text": "the till is closed" }"#.to_owned(),
+            _ => count(),
+        };
+        (format!("key-{n}"), order)
+    }));
+    wait_until("all are done or dead", || {
+        work.site.dead_letters() == 20 && counted(&work.site, "n:").len() == 180
+    });
+    wait_until("all are committed", || work.committed() == 200);
+    engine.stop();
+}
+
+#[test]
+fn records_of_a_key_are_done_in_their_order() {
+    const KEYS: usize = 50;
+    const EACH: usize = 20;
+    let work = Work::new("");
+    let config = Work::config(&work.topic, "").replace("attempts = 2", "attempts = 100");
+    work.site.configure(&config);
+    let mut engine = work.site.start();
+    for half in [0..EACH / 2, EACH / 2..EACH] {
+        for n in half {
+            work.produce((0..KEYS).map(|key| {
+                let order = format!(
+                    r#"{{ "do": "append", "key": "key-{key}", "count": {n}, "chance": 20 }}"#
+                );
+                (format!("key-{key}"), order)
+            }));
+        }
+        engine.kill();
+        engine = work.site.start();
+    }
+    let expected: String = (0..EACH).map(|n| format!("{n} ")).collect();
+    for key in 0..KEYS {
+        let key = format!("key-{key}");
+        let done = wait_for(&format!("{key} is done"), || {
+            let list = work.site.key("probe", &key)?;
+            (list.split_whitespace().count() >= EACH).then_some(list)
+        });
+        assert_eq!(done, expected, "{key}");
+    }
+    engine.stop();
+}
+
+#[test]
+fn replies_and_dead_letters_go_to_topics() {
+    let (done, dead) = (unique("done"), unique("dead"));
+    let work = Work::new(&format!(
+        r#"
+on_success = {{ kafka = {{ connection = "log", topic = "{done}" }} }}
+dead_letter = {{ kafka = {{ connection = "log", topic = "{dead}" }} }}
+"#
+    ));
+    for topic in [&done, &dead] {
+        work.broker.create(topic, 1);
+    }
+    let engine = work.site.start();
+    work.produce([
+        ("a".to_owned(), r#"{ "do": "echo", "n": 1 }"#.to_owned()),
+        (
+            "b".to_owned(),
+            r#"{ "do": "reject", "text": "no such order" }"#.to_owned(),
+        ),
+    ]);
+    let reply = work.broker.read(&done, 1).remove(0);
+    assert_eq!(reply.value, r#"{ "do": "echo", "n": 1 }"#);
+    assert_eq!(reply.key.as_deref(), Some("a"));
+    let letter = work.broker.read(&dead, 1).remove(0);
+    let headers: BTreeMap<_, _> = letter.headers.into_iter().collect();
+    let cause = headers
+        .iter()
+        .find(|(key, _)| key.ends_with("tidemill-cause"));
+    assert_eq!(cause.map(|(_, value)| value.as_str()), Some("rejected"));
+    engine.wait_idle();
+    engine.stop();
+    for topic in [&done, &dead] {
+        work.broker.delete(topic);
+    }
+}
