@@ -3,6 +3,7 @@
 
 mod disk;
 mod kill;
+mod queues;
 mod storm;
 
 /// The seed of the moments: printed, and taken from the environment to repeat a run.

@@ -1,7 +1,6 @@
 //! kill -9 at random moments while requests, files and ticks come together.
 
 use std::{
-    collections::BTreeMap,
     fs,
     sync::{
         Arc,
@@ -53,20 +52,6 @@ event = { type = "probe.made" }
 
 /// How many clients send at a time.
 const SENDERS: usize = 4;
-
-/// All counters of the handlers.
-fn counters(site: &Site) -> BTreeMap<String, u64> {
-    let journal = site.journal();
-    let sql = "SELECT key, CAST(value AS TEXT) FROM kv WHERE store = 'probe'";
-    let mut rows = journal.prepare(sql).expect("the table is there");
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-    let rows = rows.query_map([], read).expect("it is read");
-    let counter = |row: rusqlite::Result<(String, String)>| {
-        let (key, count) = row.expect("it is read");
-        (key, count.parse().expect("a number"))
-    };
-    rows.map(counter).collect()
-}
 
 #[test]
 fn requests_files_and_ticks_take_effect_exactly_once_whenever_the_engine_dies() {
@@ -124,7 +109,7 @@ fn requests_files_and_ticks_take_effect_exactly_once_whenever_the_engine_dies() 
         engine.kill();
     }
     let engine = site.start();
-    let ticks = |site: &Site| counters(site).get("tick").copied().unwrap_or(0);
+    let ticks = |site: &Site| site.counters("").get("tick").copied().unwrap_or(0);
     wait_until("the clock ticks", || ticks(&site) > 0);
     stop.store(true, Ordering::Relaxed);
     uploader.join().expect("all files were dropped");
@@ -133,7 +118,7 @@ fn requests_files_and_ticks_take_effect_exactly_once_whenever_the_engine_dies() 
         ids.extend(sender.join().expect("all was sent"));
     }
     let dropped = dropped.load(Ordering::Relaxed);
-    let handled = |site: &Site| counters(site).get("file").copied().unwrap_or(0);
+    let handled = |site: &Site| site.counters("").get("file").copied().unwrap_or(0);
     wait_until_none_left("every file was handled", || {
         dropped - handled(&site) as usize
     });
@@ -148,7 +133,7 @@ fn requests_files_and_ticks_take_effect_exactly_once_whenever_the_engine_dies() 
     let engine = site.start();
     engine.wait_idle();
 
-    let all = counters(&site);
+    let all = site.counters("");
     let count = |key: &str| all.get(key).copied().unwrap_or(0);
     let of = |prefix: &str| -> Vec<(&str, u64)> {
         let own = all

@@ -1,5 +1,7 @@
 //! The journal, read by plain SQL from outside the engine.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OpenFlags};
 
 use super::Site;
@@ -20,6 +22,20 @@ impl Site {
         found
             .ok()
             .map(|value| String::from_utf8(value).expect("UTF-8"))
+    }
+
+    /// The probe's counters whose names begin so, by the rest of their names.
+    pub fn counters(&self, prefix: &str) -> BTreeMap<String, u64> {
+        let journal = self.journal();
+        let sql = "SELECT substr(key, length(?1) + 1), CAST(CAST(value AS TEXT) AS INTEGER) FROM kv \
+            WHERE store = 'probe' AND substr(key, 1, length(?1)) = ?1";
+        let mut rows = journal.prepare(sql).expect("the table is there");
+        let rows = rows.query_map([prefix], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
+        let counter = |row: rusqlite::Result<(String, i64)>| {
+            let (key, count) = row.expect("it is read");
+            (key, count.cast_unsigned())
+        };
+        rows.expect("it is read").map(counter).collect()
     }
 
     /// How many dead letters there are.

@@ -8,7 +8,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    message::{DeliveryResult, Headers, ToBytes},
+    message::{DeliveryResult, Header, Headers, OwnedHeaders, ToBytes},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 use tokio::runtime::Runtime;
@@ -51,6 +51,24 @@ impl ProducerContext for Reports {
     }
 }
 
+/// The attributes of a CloudEvent.
+fn cloudevent(id: &str) -> OwnedHeaders {
+    let attributes = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", id),
+        ("ce_source", "test"),
+        ("ce_type", "test.made"),
+        ("content-type", "application/json"),
+    ];
+    let empty = OwnedHeaders::new();
+    attributes.into_iter().fold(empty, |headers, (key, value)| {
+        headers.insert(Header {
+            key,
+            value: Some(value),
+        })
+    })
+}
+
 impl Kafka {
     /// A client of the brokers.
     pub fn connect(brokers: &str) -> Kafka {
@@ -89,12 +107,34 @@ impl Kafka {
     /// Produces records, each with its key if that is not empty, and waits until the broker has them.
     /// An error says that it may not have some.
     pub fn produce(&self, topic: &str, records: &[(String, String)]) -> Result<(), KafkaError> {
+        let records = records.iter().map(|(key, value)| (key, value, None));
+        self.send(topic, records)
+    }
+
+    /// Produces CloudEvents, each an id and its data, keyed by the id, and waits as above.
+    pub fn produce_events(
+        &self,
+        topic: &str,
+        events: &[(String, String)],
+    ) -> Result<(), KafkaError> {
+        let events = events.iter().map(|(id, data)| (id, data, Some(id)));
+        self.send(topic, events)
+    }
+
+    fn send<'r>(
+        &self,
+        topic: &str,
+        records: impl Iterator<Item = (&'r String, &'r String, Option<&'r String>)>,
+    ) -> Result<(), KafkaError> {
         let (sender, results) = mpsc::channel();
-        for (key, value) in records {
+        for (key, value, id) in records {
             let mut record = BaseRecord::with_opaque_to(topic, Box::new(sender.clone()))
                 .payload(value.as_bytes());
             if !key.is_empty() {
                 record = record.key(key.to_bytes());
+            }
+            if let Some(id) = id {
+                record = record.headers(cloudevent(id));
             }
             while let Err((KafkaError::MessageProduction(_), back)) = self.producer.send(record) {
                 // Its queue is full.

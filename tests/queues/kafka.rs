@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::counted;
 use crate::harness::{Kafka, Site, kafka_brokers, unique, wait_for, wait_until};
 
 const PARTITIONS: i32 = 4;
@@ -54,7 +53,7 @@ retry = {{ attempts = 2, first = "1ms" }}
     /// How many records the group has committed.
     fn committed(&self) -> i64 {
         let of = |partition| self.broker.committed(&self.topic, &self.topic, partition);
-        let all: Vec<_> = (0..PARTITIONS).map(of).collect(); println!("{all:?}"); all.into_iter().flatten().sum()
+        (0..PARTITIONS).filter_map(of).sum()
     }
 }
 
@@ -73,18 +72,18 @@ fn every_record_takes_effect_once_and_is_committed() {
     let work = Work::new("");
     let engine = work.site.start();
     work.produce((0..500).map(|n| (format!("key-{}", n % 50), count())));
-    wait_until("all are done", || counted(&work.site, "n:").len() == 500);
+    wait_until("all are done", || work.site.counters("n:").len() == 500);
     wait_until("all are committed", || work.committed() == 500);
     engine.stop();
-    let counts = counted(&work.site, "n:");
+    let counts = work.site.counters("n:");
     assert!(counts.values().all(|count| *count == 1), "{counts:?}");
     // What is done is not run again.
     let engine = work.site.start();
     work.produce([("last".to_owned(), count())]);
     wait_until("the last one is done", || {
-        counted(&work.site, "n:").len() == 501
+        work.site.counters("n:").len() == 501
     });
-    assert_eq!(counted(&work.site, "n").get(""), Some(&501));
+    assert_eq!(work.site.counters("n").get(""), Some(&501));
     engine.stop();
 }
 
@@ -100,7 +99,7 @@ fn a_poison_record_holds_up_no_partition() {
         (format!("key-{n}"), order)
     }));
     wait_until("all are done or dead", || {
-        work.site.dead_letters() == 20 && counted(&work.site, "n:").len() == 180
+        work.site.dead_letters() == 20 && work.site.counters("n:").len() == 180
     });
     wait_until("all are committed", || work.committed() == 200);
     engine.stop();
