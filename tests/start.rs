@@ -61,9 +61,9 @@ fn no_file() {
 fn a_source_that_is_not_built_yet() {
     let config = CONFIG.replace(
         "bucket = { name = \"in\" }",
-        "amqp = { connection = \"orders\", queue = \"orders\" }",
+        "postgres = { connection = \"shop\", publication = \"p\", slot = \"s\" }",
     );
-    let connection = "[connections.orders]\namqp = \"amqp://127.0.0.1:5672/%2f\"\n";
+    let connection = "[connections.shop]\npostgres = \"postgres://127.0.0.1/shop\"\n";
     let site = Site::new(&(config + connection));
     assert_refused!(site);
     let checked = site.succeeds(&["check"]);

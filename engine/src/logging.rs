@@ -21,8 +21,9 @@ pub fn start(format: LogFormat) {
     let filter = EnvFilter::builder()
         .with_env_var("TIDEMILL_LOG")
         .try_from_env()
-        // The scheduler tells of its own housekeeping.
-        .unwrap_or_else(|_| EnvFilter::new("info,tokio_cron_scheduler=warn"));
+        // The scheduler tells of its own housekeeping, and lapin shows whole messages; what goes wrong
+        // with a broker is told by its connector.
+        .unwrap_or_else(|_| EnvFilter::new("info,tokio_cron_scheduler=warn,lapin=off"));
     let terminal = io::stderr().is_terminal();
     let json = match format {
         LogFormat::Auto => !terminal,

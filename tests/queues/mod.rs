@@ -1,4 +1,5 @@
 //! Queues: messages of RabbitMQ and records of Kafka, held by their broker until they are done.
 
 mod amqp;
+mod connect;
 mod kafka;

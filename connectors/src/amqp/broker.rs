@@ -90,7 +90,7 @@ impl Broker {
             }
         };
         let socket = Socket::default();
-        let (shared, tls) = (socket.0.clone(), self.tls.clone());
+        let (wanted, tls) = (Arc::downgrade(&socket.0), self.tls.clone());
         let limit = uri.query.connection_timeout.map(Duration::from_millis);
         let limit = limit.unwrap_or(CONNECT);
         let options = ConnectionProperties::default()
@@ -105,13 +105,15 @@ impl Broker {
                 let to = (uri.authority.host.clone(), uri.authority.port);
                 let addresses = runtime.to_socket_addrs(to);
                 let connecting = AsyncTcpStream::connect(&runtime, addresses);
-                let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+                let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
                 let stream = tokio::time::timeout(limit, connecting)
                     .await
-                    .map_err(late)??;
+                    .map_err(|_| late())??;
                 if let AsyncTcpStream::Plain(stream) = &stream {
                     let socket = stream.get_ref().as_fd().try_clone_to_owned()?;
-                    *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket.into());
+                    // Whoever asked may have gone.
+                    let wanted = wanted.upgrade().ok_or_else(late)?;
+                    wanted.keep(socket.into());
                 }
                 match uri.scheme {
                     AMQPScheme::AMQP => Ok(stream),
@@ -225,12 +227,22 @@ impl Link {
 /// A second hold on the socket of a connection, by which it is cut in the end whatever its thread
 /// waits for: a peer that is silent in the greetings or at the goodbye would keep it for ever.
 #[derive(Default)]
-struct Socket(Arc<Mutex<Option<TcpStream>>>);
+struct Socket(Arc<Kept>);
 
-impl Drop for Socket {
+/// Cut when nobody holds it any more.
+#[derive(Default)]
+struct Kept(Mutex<Option<TcpStream>>);
+
+impl Kept {
+    fn keep(&self, socket: TcpStream) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+    }
+}
+
+impl Drop for Kept {
     fn drop(&mut self) {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(socket) = socket {
+        let kept = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = kept {
             // It may be closed already.
             _ = socket.shutdown(Shutdown::Both);
         }

@@ -176,20 +176,17 @@ impl Publisher {
             }
         }
         let mut link = self.link.lock().await;
-        let again = match &*link {
-            Some(Ok(link)) => !link.connection.status().connected(),
-            Some(Err((when, _))) => when.elapsed() > LEFT_ALONE,
-            None => true,
+        let now = match link.take() {
+            Some(Ok(link)) if link.connection.status().connected() => Ok(link),
+            Some(Err((when, trouble))) if when.elapsed() < LEFT_ALONE => Err((when, trouble)),
+            _ => {
+                let made = self.broker.connect("destinations").await;
+                made.map_err(|trouble| (Instant::now(), trouble))
+            }
         };
-        if again {
-            *link = None;
-            let made = self.broker.connect("destinations").await;
-            *link = Some(made.map_err(|trouble| (Instant::now(), trouble)));
-        }
-        let connection = match &*link {
-            Some(Ok(link)) => &link.connection,
-            Some(Err((_, trouble))) => return Err(trouble.clone()),
-            None => unreachable!("it was just made"),
+        let connection = match link.insert(now) {
+            Ok(link) => &link.connection,
+            Err((_, trouble)) => return Err(trouble.clone()),
         };
         let lost = |error| {
             let name = &self.broker.connection;

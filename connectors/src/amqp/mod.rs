@@ -2,7 +2,7 @@
 //! exchanges are destinations.
 //!
 //! [`AmqpConnector`] consumes a queue, gives each message to the intake, and acknowledges it when the
-//! engine says so, never before. [`AmqpDestination`] publishes events. [`check`] tries the brokers of a
+//! engine says so, never before. [`AmqpDestination`] publishes events. [`check()`] tries the brokers of a
 //! plan.
 //!
 //! What a user of AMQP should know:
@@ -24,6 +24,8 @@
 //!   the size of the messages it is the memory that they take.
 //! - Messages of any size are taken that the broker takes (RabbitMQ: `max_message_size`). One that the
 //!   function has no memory for ends as a dead letter.
+//! - lapin's thread reads nested headers by recursion. The engine gives such threads a stack of 256 MiB of
+//!   address space (`RUST_MIN_STACK`), which is enough for all that fits a frame of 128 KiB.
 //! - A connection that is lost is made anew, after half a second at first and half a minute at most;
 //!   passwords that are read from files or the environment are looked up again each time. What has not
 //!   begun by then is forgotten, since the broker has it; what has begun runs to its end, and its message

@@ -46,10 +46,10 @@ pub(super) struct TakenUp {
     pub mark: Watermark,
     /// The record to be found first, and its stamp, if the log is the one it was.
     pub verify: Option<(i64, i64)>,
-    /// The offset to commit although nothing was read: where a group that begins at the end began.
+    /// The offset to commit although nothing was read yet: where the group begins.
     pub commit: Option<i64>,
-    /// Where the log begins, if the topic was made anew.
-    pub anew: Option<i64>,
+    /// Whether the topic was made anew.
+    pub anew: bool,
 }
 
 /// Who asks.
@@ -116,14 +116,17 @@ impl Asker<'_> {
             mark: Watermark::new(start::from(offset, kept)),
             verify,
             commit: None,
-            anew: None,
+            anew: false,
         }
     }
 
     /// The first time that the group reads it.
     async fn first(&self, place: Place, log: Option<Log>) -> TakenUp {
         let (offset, commit) = match self.connector.start {
-            Start::Earliest => (Offset::Beginning, None),
+            Start::Earliest => match log {
+                Some(log) => (Offset::Offset(log.low), Some(log.low)),
+                None => (Offset::Beginning, None),
+            },
             Start::Latest => match log {
                 Some(log) => (Offset::Offset(log.high), Some(log.high)),
                 None => (Offset::End, None),
@@ -139,7 +142,7 @@ impl Asker<'_> {
             mark: Watermark::new(start::from(commit.unwrap_or(0), None)),
             verify: None,
             commit,
-            anew: None,
+            anew: false,
         }
     }
 
@@ -161,8 +164,8 @@ impl Asker<'_> {
             offset: Offset::Offset(low),
             mark: Watermark::new(start::from(low, None)),
             verify: None,
-            commit: None,
-            anew: Some(low),
+            commit: Some(low),
+            anew: true,
         }
     }
 

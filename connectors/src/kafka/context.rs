@@ -120,6 +120,8 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
+        // Behind it are the state of the connection and how long it was in it.
+        let reason = reason.split(" (after ").next().unwrap_or(reason);
         let reason = self.secrets.blank(reason);
         tracing::debug!(name = self.name, %error, "librdkafka: {reason}");
         if let Some(code) = code {

@@ -8,16 +8,6 @@ pub enum Unusable {
     /// The plan has no such connection to Kafka.
     #[error("connection `{0}` does not lead to Kafka; give it `kafka = {{ brokers = [...] }}`")]
     NotKafka(String),
-    /// librdkafka would take the name of a topic for a pattern, and the engine reads named topics.
-    #[error(
-        "topic `{topic}` of connection `{connection}` would be a pattern; name each topic in `topics`"
-    )]
-    Pattern {
-        /// The connection.
-        connection: String,
-        /// The topic.
-        topic: String,
-    },
     /// A reference stands for nothing.
     #[error("cannot look up `connections.{connection}.kafka.properties.\"{property}\"`")]
     Reference {

@@ -90,12 +90,6 @@ impl KafkaConnector {
     /// A connector for the triggers that share this source. Looks properties up and has librdkafka
     /// check them, and blocks while it does; it connects to nothing.
     pub fn new(plan: &Plan, source: &KafkaSource) -> Result<KafkaConnector, Unusable> {
-        if let Some(topic) = source.topics.iter().find(|topic| topic.starts_with('^')) {
-            return Err(Unusable::Pattern {
-                connection: source.connection.clone(),
-                topic: topic.clone(),
-            });
-        }
         Ok(KafkaConnector {
             origin: Origin {
                 source: self::source(source),

@@ -46,15 +46,15 @@ pub(super) async fn probe(
             brokers: None,
             topics: unreadable(&connection, &missing),
         },
-        Err(error) => Found {
-            brokers: Some(unreachable(
-                &connection,
-                &brokers,
-                &error,
-                context.last_error(),
-            )),
-            topics: None,
-        },
+        Err(error) => {
+            let last = context.last_error();
+            let (problem, help) = unreachable(&connection, &brokers, &error, last);
+            let help = help.unwrap_or("it is tried until one does");
+            Found {
+                brokers: Some(format!("{problem}; {help}")),
+                topics: None,
+            }
+        }
     }
 }
 

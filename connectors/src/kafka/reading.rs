@@ -105,7 +105,7 @@ impl Reading {
     }
 
     /// The offset to be committed, if it is another than before.
-    pub(super) fn to_store(&mut self) -> Option<i64> {
+    pub(super) fn take_offset(&mut self) -> Option<i64> {
         let offset = self.to_store.take()?;
         let moved = self.stored != Some(offset);
         self.stored = Some(offset);
@@ -115,5 +115,74 @@ impl Reading {
     /// How many records were received that its offset has not passed.
     pub(super) fn ahead(&self) -> usize {
         self.mark.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::watermark::Progress;
+
+    use super::*;
+    use crate::kafka::assign::Place;
+
+    fn reading(verify: Option<(i64, i64)>) -> Reading {
+        let place = Place {
+            topic: 0,
+            partition: 0,
+        };
+        let mark = Watermark::new(Progress {
+            watermark: 5,
+            stamp: None,
+            completed: vec![6],
+        });
+        let offset = Offset::Offset(verify.map_or(5, |(offset, _)| offset));
+        let (commit, anew) = (None, false);
+        Reading::new(
+            1,
+            TakenUp {
+                place,
+                offset,
+                mark,
+                verify,
+                commit,
+                anew,
+            },
+        )
+    }
+
+    #[test]
+    fn the_record_before_the_watermark_tells_whether_the_log_is_the_same() {
+        let mut same = reading(Some((4, 40)));
+        assert_eq!(same.received(4, 40), Take::Leave);
+        assert_eq!(same.received(5, 50), Take::Offer);
+        assert_eq!(same.received(6, 60), Take::Leave, "completed before");
+        assert_eq!(same.received(7, 70), Take::Offer);
+        same.completed(5);
+        assert_eq!((same.take_offset(), same.take_offset()), (Some(7), None));
+
+        let mut other = reading(Some((4, 40)));
+        assert_eq!(other.received(4, 41), Take::Restart { forget: true });
+        // It was compacted away.
+        let mut without = reading(Some((4, 40)));
+        assert_eq!(without.received(5, 50), Take::Offer);
+        assert_eq!(without.received(8, 80), Take::Offer);
+    }
+
+    #[test]
+    fn a_log_that_goes_back_is_looked_at_again_and_gives_nothing_meanwhile() {
+        let mut reading = reading(None);
+        assert_eq!(reading.received(5, 50), Take::Offer);
+        assert_eq!(reading.received(2, 20), Take::Restart { forget: false });
+        assert_eq!(reading.received(5, 50), Take::Restart { forget: false });
+        for state in [
+            State::Leaves,
+            State::Restarts {
+                forget: false,
+                begun: true,
+            },
+        ] {
+            reading.state = state;
+            assert_eq!(reading.received(9, 90), Take::Leave);
+        }
     }
 }

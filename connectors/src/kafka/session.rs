@@ -484,7 +484,7 @@ impl<'a> Session<'a> {
         self.store_at = None;
         let mut list = TopicPartitionList::new();
         for (place, reading) in &mut self.readings {
-            if let Some(offset) = reading.to_store() {
+            if let Some(offset) = reading.take_offset() {
                 let topic = &self.connector.topics[place.topic];
                 // It cannot fail: the offset is a number.
                 let offset = Offset::Offset(offset);
@@ -548,12 +548,10 @@ impl<'a> Session<'a> {
                 tracing::debug!(topic, partition, %error, "cannot say where to begin");
             }
         }
-        let anew = taken_up.iter();
-        let anew = anew.filter_map(|taken_up| Some((taken_up.place, taken_up.anew?)));
-        let anew: Vec<(Place, i64)> = anew.collect();
         let places: Vec<Place> = taken_up.iter().map(|taken_up| taken_up.place).collect();
+        let mut begins = Vec::new();
         for taken_up in taken_up {
-            self.read(taken_up);
+            begins.extend(self.read(taken_up));
         }
         if let Err(error) = Turn::Assign(list).answer(&*self.client.consumer) {
             // The group went on without it: it is told so next, and joins again.
@@ -563,7 +561,7 @@ impl<'a> Session<'a> {
             self.fetch(&places, false);
         }
         self.store();
-        self.commit_anew(&anew);
+        self.commit(&begins);
         let partitions = self.readings.len();
         self.connector
             .health
@@ -572,11 +570,16 @@ impl<'a> Session<'a> {
         self.connector.health.joined(true);
     }
 
-    fn read(&mut self, taken_up: TakenUp) {
+    /// Reads a partition from now on. Where the group begins with it, if it has not begun.
+    fn read(&mut self, taken_up: TakenUp) -> Option<(Place, i64)> {
         self.generation += 1;
-        let place = taken_up.place;
+        let (place, commit) = (taken_up.place, taken_up.commit);
+        if taken_up.anew {
+            self.connector.health.change(|status| status.anew += 1);
+        }
         let reading = Reading::new(self.generation, taken_up);
         self.readings.insert(place, reading);
+        commit.map(|offset| (place, offset))
     }
 
     /// Waits for what runs for partitions that leave or restart.
@@ -677,8 +680,7 @@ impl<'a> Session<'a> {
         if leaves {
             return;
         }
-        let anew: Vec<(Place, i64)> = taken_up.anew.map(|low| (place, low)).into_iter().collect();
-        self.read(taken_up);
+        let begins = self.read(taken_up);
         let topic = &self.connector.topics[place.topic];
         // Without a time to wait for, it is only queued, behind nothing that could fail.
         let sought = self
@@ -692,26 +694,26 @@ impl<'a> Session<'a> {
             self.fetch(&[place], true);
         }
         self.store();
-        self.commit_anew(&anew);
+        self.commit(begins.as_slice());
     }
 
-    /// Puts the group's offsets back to where logs begin that were made anew. librdkafka commits no
-    /// offset by itself that is below one it has committed.
-    fn commit_anew(&self, anew: &[(Place, i64)]) {
-        if anew.is_empty() {
+    /// Commits where the group begins, of which it may have committed more when it read another log of
+    /// the same name: librdkafka commits nothing by itself that is below what it has committed.
+    fn commit(&self, begins: &[(Place, i64)]) {
+        if begins.is_empty() {
             return;
         }
         let mut list = TopicPartitionList::new();
-        for (place, low) in anew {
+        for (place, offset) in begins {
             let topic = &self.connector.topics[place.topic];
             // It cannot fail: the offset is a number.
-            let _ = list.add_partition_offset(topic, place.partition, Offset::Offset(*low));
+            let offset = Offset::Offset(*offset);
+            let _ = list.add_partition_offset(topic, place.partition, offset);
         }
         if let Err(error) = self.client.consumer.commit(&list, CommitMode::Async) {
-            tracing::debug!(source = self.connector.origin.source, %error, "offsets are not put back");
+            // They are stored too, and so committed later.
+            tracing::debug!(source = self.connector.origin.source, %error, "nothing is committed yet");
         }
-        let count = anew.len() as u64;
-        self.connector.health.change(|status| status.anew += count);
     }
 
     /// The partitions of a list.

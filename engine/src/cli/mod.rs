@@ -50,6 +50,9 @@ enum Command {
         /// The configuration.
         #[arg(default_value = "tidemill.toml")]
         file: PathBuf,
+        /// Try brokers and buckets too: whether they are there, and are as the file needs them.
+        #[arg(long)]
+        connect: bool,
     },
     /// Begin a function: a folder that can be built at once.
     New(new::New),
@@ -95,7 +98,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Run { file } => run::run(&file, cli.log),
-        Command::Check { file } => check::check(&file),
+        Command::Check { file, connect } => check::check(&file, connect),
         Command::New(new) => new.run(),
         Command::Build(build) => build.run(),
         Command::Invoke(invoke) => invoke.run(cli.log),

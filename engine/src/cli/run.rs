@@ -21,12 +21,16 @@ use crate::{
 /// How long connectors may take to stop: they only finish the offer at hand.
 const CONNECTOR_STOP: Duration = Duration::from_secs(5);
 
+/// The stack of the engine's own threads, in bytes; those of libraries have more.
+const WORKER_STACK: usize = 2 << 20;
+
 pub(super) fn run(file: &Path, log: LogFormat) -> Result<(), Failure> {
     let plan = load(file)?;
     refuse_not_built(&plan)?;
     logging::start(log);
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(WORKER_STACK)
         .enable_all()
         .build()?;
     let done = runtime.block_on(engine(&plan));

@@ -3,7 +3,6 @@
 
 mod acks;
 mod check;
-mod deep_tmp;
 mod destination;
 mod fake;
 mod faults;

@@ -186,7 +186,7 @@ async fn tls() {
         .replacen("amqp", "amqps", 1);
     let file = file(&url);
     let said = trouble(&lab, in_file(&lab, file.path()).unwrap()).await;
-    insta::assert_snapshot!("no_tls", said.replace(&plain.port().to_string(), "PORT"));
+    insta::assert_snapshot!("no-tls", said.replace(&plain.port().to_string(), "PORT"));
     lab.clean().await;
 }
 

@@ -141,5 +141,5 @@ triggers.readings.on_success.kafka.topic: connection `telemetry` has no topic `T
         properties: "{}".into(),
         start: "earliest",
     };
-    assert_snapshot!(shown(&down.plan()).await, @"connections.telemetry: no broker of connection `telemetry` answers ");
+    assert_snapshot!(shown(&down.plan()).await, @"connections.telemetry: no broker of connection `telemetry` answers (127.0.0.1:1): 127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused; see that one is up and can be reached from here, or correct `brokers`");
 }

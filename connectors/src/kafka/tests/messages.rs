@@ -30,14 +30,6 @@ fn properties_that_cannot_be_used() {
     assert_snapshot!(unusable(r#"{ "session.timeout.ms" = "600000" }"#), @"`connections.telemetry.kafka`: librdkafka cannot work with these properties: `max.poll.interval.ms`must be >= `session.timeout.ms`");
 }
 
-#[test]
-fn topics_that_are_patterns() {
-    let mut lab = Lab::without_topic("127.0.0.1:1".into());
-    lab.topic = "^read.*".to_owned();
-    let error = connector(&lab.plan()).err().unwrap();
-    assert_snapshot!(error, @"topic `^read.*` of connection `telemetry` would be a pattern; name each topic in `topics`");
-}
-
 #[cfg(not(feature = "kafka-tls"))]
 #[test]
 fn what_needs_another_build() {
