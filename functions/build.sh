@@ -10,8 +10,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-guests=(thumbnail announce weather-report probe)
-js_guests=(github-hook)
+guests=(thumbnail announce weather-report debezium probe batch-probe)
+# The folder of each, and its world.
+js_guests=("examples/github-hook function" "tests/batch-js batch-function")
 out=build
 target=${CARGO_TARGET_DIR:-$PWD/target}
 debian_rustc=/usr/bin/rustc
@@ -101,7 +102,7 @@ build_debian() {
 }
 
 build_js() {
-    local guest source built log tool=node_modules/.bin/componentize-qjs stamp=node_modules/.package-lock.json
+    local entry folder world guest source built log tool=node_modules/.bin/componentize-qjs stamp=node_modules/.package-lock.json
     if ! command -v npm >/dev/null; then
         say "node and npm are missing: guests in JavaScript are made by a tool from npm"
         install nodejs npm
@@ -115,13 +116,15 @@ build_js() {
         npm ci --no-audit --no-fund --loglevel=error >&2
         touch "$stamp"
     fi
-    for guest in "${js_guests[@]}"; do
-        source=examples/$guest/$guest.js
+    for entry in "${js_guests[@]}"; do
+        read -r folder world <<<"$entry"
+        guest=${folder##*/}
+        source=$folder/$guest.js
         built=$out/$guest.wasm
         # Up to date, unless its source, the SDK, the contract, the tool or its flags are newer.
         [ -f "$built" ] && [ -z "$(find "$source" sdk-js wit build.sh "$stamp" -newer "$built" -print -quit)" ] && continue
         # Its output matters if it fails.
-        log=$("$tool" --sync --minify --module-root . --wit wit --js "$source" --output "$out/$guest.tmp" 2>&1) ||
+        log=$("$tool" --sync --minify --module-root . --wit wit --world "$world" --js "$source" --output "$out/$guest.tmp" 2>&1) ||
             die "$source: $log"
         publish "$out/$guest.tmp" "$guest"
     done

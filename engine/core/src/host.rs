@@ -115,3 +115,15 @@ pub trait HostCalls: Send + Sync {
     /// Writes a line to the log.
     fn log(&self, level: LogLevel, message: &str, fields: &[Field]);
 }
+
+/// The host side of one call for a batch of events. Events are named by their index in the batch.
+///
+/// Every call of [`HostCalls`] belongs to the event that was begun last. Before the first, the sandbox
+/// lets only reads and the log through, and they belong to all events. It lets no index beyond the
+/// batch through.
+pub trait BatchCalls: HostCalls {
+    /// From here on the handler is at this event, which it may have begun before.
+    fn begin(&self, event: usize);
+    /// Throws away what was emitted and written for this event so far; reads see it no more.
+    fn discard(&self, event: usize);
+}

@@ -41,6 +41,13 @@ pub enum Outcome {
         /// The function's limit in bytes.
         limit: u64,
     },
+    /// The handler of a batch gave more or fewer answers than there are events.
+    Miscounted {
+        /// Events of the batch.
+        events: usize,
+        /// Answers of the handler.
+        answers: usize,
+    },
     /// An effect that belongs to the attempt (an object written) could not be completed.
     EffectFailed {
         /// What failed, with what.
@@ -71,6 +78,8 @@ pub enum OutcomeName {
     OutOfMemory,
     /// [`Outcome::TooMuchOutput`].
     TooMuchOutput,
+    /// [`Outcome::Miscounted`].
+    Miscounted,
     /// [`Outcome::EffectFailed`].
     EffectFailed,
     /// [`Outcome::Unavailable`].
@@ -88,6 +97,7 @@ impl Outcome {
             Outcome::Timeout { .. } => OutcomeName::Timeout,
             Outcome::OutOfMemory { .. } => OutcomeName::OutOfMemory,
             Outcome::TooMuchOutput { .. } => OutcomeName::TooMuchOutput,
+            Outcome::Miscounted { .. } => OutcomeName::Miscounted,
             Outcome::EffectFailed { .. } => OutcomeName::EffectFailed,
             Outcome::Unavailable { .. } => OutcomeName::Unavailable,
         }
@@ -105,6 +115,7 @@ impl OutcomeName {
             OutcomeName::Timeout => "timeout",
             OutcomeName::OutOfMemory => "out-of-memory",
             OutcomeName::TooMuchOutput => "too-much-output",
+            OutcomeName::Miscounted => "miscounted",
             OutcomeName::EffectFailed => "effect-failed",
             OutcomeName::Unavailable => "unavailable",
         }
@@ -136,6 +147,11 @@ impl fmt::Display for Outcome {
                     "the handler writes more than its output limit of {limit} bytes"
                 )
             }
+            Outcome::Miscounted { events, answers } => write!(
+                f,
+                "the batch handler gave {answers} answers to {events} events; let it answer each event \
+                 once, in their order"
+            ),
             Outcome::EffectFailed { reason } => write!(f, "an effect failed: {reason}"),
             Outcome::Unavailable { reason } => write!(f, "the function cannot start: {reason}"),
         }

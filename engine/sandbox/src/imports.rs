@@ -3,7 +3,10 @@
 use wasmtime::{Engine, component::Component};
 
 use crate::{
-    bind::{INTERFACES, handler::HANDLER},
+    bind::{
+        INTERFACES,
+        handler::{BATCH_HANDLER, HANDLER},
+    },
     load::Problem,
 };
 
@@ -45,9 +48,12 @@ pub(crate) fn no_handler(component: &Component) -> Problem {
         .exports(component.engine())
         .map(|(name, _)| name)
         .collect();
-    let other = exports.iter().find(|name| base(name) == base(HANDLER));
+    let other = [HANDLER, BATCH_HANDLER].into_iter().find_map(|ours| {
+        let theirs = exports.iter().find(|name| base(name) == base(ours))?;
+        Some((ours, theirs))
+    });
     match other {
-        Some(theirs) => version("exports", theirs, &[HANDLER]),
+        Some((ours, theirs)) => version("exports", theirs, &[ours]),
         None => Problem::NoHandler {
             exports: list(&exports, "nothing"),
         },

@@ -7,14 +7,14 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use wasmtime::component::{Component, ComponentExportIndex};
+use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, Lift, Lower};
 
 use crate::{
-    bind::handler::{Answer, Arguments, HANDLE, HANDLER},
+    bind::handler::{BATCH_HANDLER, HANDLE, HANDLER, Many, ManyAnswers, One, OneAnswer},
     cache::{Found, digest},
     engine::{Sandbox, Shared, TABLES_PER_INSTANCE},
     imports,
-    run::{Function, Limits, Loaded},
+    run::{Entries, Entry, Function, Limits, Loaded},
 };
 
 /// WebAssembly counts memory in pages of this many bytes.
@@ -53,12 +53,19 @@ pub enum Problem {
     CoreModule,
     /// The handler is missing.
     #[error(
-        "has no handler: it exports {exports}, and a function exports `{HANDLER}`; build it for the \
-         world `function` of the package `tidemill:function`"
+        "has no handler: it exports {exports}, and a function exports `{HANDLER}` or \
+         `{BATCH_HANDLER}`; build it for the world `function` or `batch-function` of the package \
+         `tidemill:function`"
     )]
     NoHandler {
         /// What it exports, as a list in words.
         exports: String,
+    },
+    /// There is a handler, and it is not the one that is called.
+    #[error("exports no `{}`, {}", needed.interface(), remedy(*needed))]
+    OtherHandler {
+        /// What it is to be called for.
+        needed: Entry,
     },
     /// An interface in a version that this engine does not have.
     #[error(
@@ -159,7 +166,7 @@ fn load(
     look(bytes)?;
     let digest = digest(bytes);
     let component = compiled(shared, name, &digest, bytes)?;
-    let handle = handler(&component)?;
+    let entries = entries(&component)?;
     let slots = slots(shared, &component, limits)?;
     let instance = shared
         .linker
@@ -173,7 +180,7 @@ fn load(
         shared: shared.clone(),
         digest,
         instance,
-        handle,
+        entries,
         slots,
         limits,
         config: config.into(),
@@ -255,26 +262,59 @@ fn compiled(shared: &Shared, name: &str, digest: &str, bytes: &[u8]) -> Result<C
     unsafe { Component::deserialize(&shared.engine, &code) }.map_err(Problem::Compile)
 }
 
-/// The handler's entry, if it is there and takes and answers what it must.
-fn handler(component: &Component) -> Result<ComponentExportIndex, Problem> {
+/// What to do about a handler that is not there.
+fn remedy(needed: Entry) -> &'static str {
+    match needed {
+        Entry::One => {
+            "which is called for one event; export it too (in Rust by `handler!` or \
+             `batch_handler!(each = ...)`), or give the trigger a `batch`"
+        }
+        Entry::Batch => {
+            "which a trigger with `batch` calls; export it too (in Rust by `batch_handler!`, in \
+             JavaScript by `defineBatch`), or take `batch` off the trigger"
+        }
+    }
+}
+
+/// The entries that are there.
+fn entries(component: &Component) -> Result<Entries, Problem> {
+    let entries = Entries {
+        one: entry::<One<'_>, OneAnswer>(component, HANDLER)?,
+        batch: entry::<Many<'_>, ManyAnswers>(component, BATCH_HANDLER)?,
+    };
+    if entries.one.is_none() && entries.batch.is_none() {
+        return Err(imports::no_handler(component));
+    }
+    Ok(entries)
+}
+
+/// One entry, if it is there; it must take and answer what it is called with.
+fn entry<A, R>(
+    component: &Component,
+    interface: &str,
+) -> Result<Option<ComponentExportIndex>, Problem>
+where
+    A: ComponentNamedList + Lower,
+    R: ComponentNamedList + Lift,
+{
     let found = component
-        .get_export_index(None, HANDLER)
+        .get_export_index(None, interface)
         .and_then(|interface| component.get_export(Some(&interface), HANDLE));
     let Some((item, index)) = found else {
-        return Err(imports::no_handler(component));
+        return Ok(None);
     };
     let wrong = |detail: String| Problem::Types {
         does: "exports",
-        interface: HANDLER.to_owned(),
+        interface: interface.to_owned(),
         detail,
     };
     let wasmtime::component::types::ComponentItem::ComponentFunc(function) = item else {
         return Err(wrong(format!("`{HANDLE}` is not a function")));
     };
     function
-        .typecheck::<Arguments, Answer>(&component.component_type().instance_type())
+        .typecheck::<A, R>(&component.component_type().instance_type())
         .map_err(|error| wrong(error.root_cause().to_string()))?;
-    Ok(index)
+    Ok(Some(index))
 }
 
 /// How many slots of the pool one instance takes, if it can have them.

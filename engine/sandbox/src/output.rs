@@ -19,6 +19,8 @@ use tidemill_core::{
 
 /// The most lines of log of one attempt: what a person still reads.
 const LOG_LINES: u32 = 1000;
+/// The same of a call for many events: each may say as much, as long as all together stay readable.
+const BATCH_LOG_LINES: u32 = 10_000;
 /// The log may take this part of the output limit.
 const LOG_SHARE: u64 = 8;
 /// The longest line of log, in bytes.
@@ -33,6 +35,7 @@ pub(crate) struct TooMuchOutput;
 pub(crate) struct Output {
     host: Arc<dyn HostCalls>,
     limit: u64,
+    lines: u32,
     used: AtomicU64,
     log: Mutex<Log>,
 }
@@ -56,10 +59,13 @@ pub(crate) enum Stream {
 }
 
 impl Output {
-    pub(crate) fn new(host: Arc<dyn HostCalls>, limit: u64) -> Output {
+    /// `events` is how many the call is for.
+    pub(crate) fn new(host: Arc<dyn HostCalls>, limit: u64, events: usize) -> Output {
+        let events = u32::try_from(events.max(1)).unwrap_or(u32::MAX);
         Output {
             host,
             limit,
+            lines: LOG_LINES.saturating_mul(events).min(BATCH_LOG_LINES),
             used: AtomicU64::new(0),
             log: Mutex::default(),
         }
@@ -119,9 +125,10 @@ impl Output {
         }
         if log.dropped > 0 {
             let message = format!(
-                "{} more lines of this attempt's log were dropped; an attempt may log {LOG_LINES} \
-                 lines and {} bytes",
+                "{} more lines of this attempt's log were dropped; an attempt may log {} lines \
+                 and {} bytes",
                 log.dropped,
+                self.lines,
                 self.limit / LOG_SHARE
             );
             self.host.log(LogLevel::Warn, &message, &[]);
@@ -131,6 +138,11 @@ impl Output {
     /// What the guest said last, if it was an error.
     pub(crate) fn last_words(&self) -> Option<String> {
         self.lock().last_words.take()
+    }
+
+    /// What was said so far is not the reason of a trap that comes from here on.
+    pub(crate) fn forget_words(&self) {
+        self.lock().last_words = None;
     }
 
     fn end_line(&self, log: &mut Log, stream: Stream) -> Result<(), TooMuchOutput> {
@@ -159,7 +171,7 @@ impl Output {
     ) -> Result<(), TooMuchOutput> {
         let message = cut(message, LOG_LINE);
         let size = message.len() + fields.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
-        if log.lines == LOG_LINES || log.bytes + size as u64 > self.limit / LOG_SHARE {
+        if log.lines == self.lines || log.bytes + size as u64 > self.limit / LOG_SHARE {
             log.dropped += 1;
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! One attempt: a fresh instance handles one event, in the task that holds it.
+//! One attempt: a fresh instance is called once, in the task that holds the event.
 //!
 //! However the guest ends, the answer is an [`Outcome`]; nothing of the instance remains. There is no
 //! retry here and no judgement of what the outcome means.
@@ -19,12 +19,13 @@ use tidemill_core::{
 use tokio::sync::SemaphorePermit;
 use wasmtime::{
     Store, UpdateDeadline,
-    component::{ComponentExportIndex, InstancePre},
+    component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower},
 };
 
 use crate::{
-    bind::handler::{self, Answer, Arguments},
+    bind::handler::{self, BATCH_HANDLER, HANDLER, One, OneAnswer},
     engine::Shared,
+    load::Problem,
     state::State,
     verdict,
 };
@@ -68,6 +69,25 @@ pub struct Finished {
     pub usage: Usage,
 }
 
+/// What a component can be called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// One event: [`Function::run`].
+    One,
+    /// Many events: [`Function::run_batch`].
+    Batch,
+}
+
+impl Entry {
+    /// The interface that a component exports for it.
+    pub(crate) fn interface(self) -> &'static str {
+        match self {
+            Entry::One => HANDLER,
+            Entry::Batch => BATCH_HANDLER,
+        }
+    }
+}
+
 /// A loaded component with its limits. Cheap to clone.
 #[derive(Clone)]
 pub struct Function(pub(crate) Arc<Loaded>);
@@ -76,11 +96,37 @@ pub(crate) struct Loaded {
     pub(crate) shared: Arc<Shared>,
     pub(crate) digest: String,
     pub(crate) instance: InstancePre<State>,
-    pub(crate) handle: ComponentExportIndex,
+    pub(crate) entries: Entries,
     /// Slots of the pool that one instance takes.
     pub(crate) slots: u32,
     pub(crate) limits: Limits,
     pub(crate) config: Config,
+}
+
+/// Where to enter a component. It has at least one of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Entries {
+    pub(crate) one: Option<ComponentExportIndex>,
+    pub(crate) batch: Option<ComponentExportIndex>,
+}
+
+impl Entries {
+    fn get(self, entry: Entry) -> Option<ComponentExportIndex> {
+        match entry {
+            Entry::One => self.one,
+            Entry::Batch => self.batch,
+        }
+    }
+}
+
+/// How a call ended, with what remains of it.
+pub(crate) struct Ended<'a, R> {
+    /// Absent if its time was up.
+    pub(crate) answer: Option<wasmtime::Result<R>>,
+    pub(crate) store: Store<State>,
+    pub(crate) usage: Usage,
+    /// Its slots of the pool, which are free for others once the store above is gone.
+    _slots: SemaphorePermit<'a>,
 }
 
 impl fmt::Debug for Function {
@@ -97,6 +143,17 @@ impl Function {
         &self.0.digest
     }
 
+    /// Whether the component can be called for this, to be asked when it is deployed.
+    ///
+    /// # Errors
+    /// [`Problem::OtherHandler`], if it cannot.
+    pub fn check(&self, entry: Entry) -> Result<(), Problem> {
+        match self.0.entries.get(entry) {
+            Some(_) => Ok(()),
+            None => Err(Problem::OtherHandler { needed: entry }),
+        }
+    }
+
     /// Runs one attempt. If all instances are in use, it waits for one first. Dropping the future ends
     /// the attempt. Needs a tokio runtime with its timer on.
     pub async fn run(
@@ -105,17 +162,44 @@ impl Function {
         delivery: &DeliveryInfo,
         host: Arc<dyn HostCalls>,
     ) -> Finished {
-        let _slots = self.slots().await;
+        let Some(entry) = self.0.entries.one else {
+            return Finished {
+                outcome: verdict::cannot(Entry::One),
+                reply: None,
+                usage: Usage::default(),
+            };
+        };
+        let state = State::new(host, self.0.limits, self.0.config.clone(), None);
+        let arguments = (handler::Event::new(event, delivery),);
+        let ended: Ended<'_, OneAnswer> = self.attempt::<One<'_>, _>(state, entry, arguments).await;
+        let (outcome, reply) = verdict::of_one(ended.answer, ended.store.data());
+        Finished {
+            outcome,
+            reply,
+            usage: ended.usage,
+        }
+    }
+
+    /// Makes an instance, calls it and waits for its end, whichever way it comes.
+    pub(crate) async fn attempt<A, R>(
+        &self,
+        state: State,
+        entry: ComponentExportIndex,
+        arguments: A,
+    ) -> Ended<'_, R>
+    where
+        A: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let slots = self.slots().await;
         let _running = self.0.shared.ticker.hold();
-        let limits = self.0.limits;
-        let state = State::new(host, limits, self.0.config.clone());
         let output = state.output.clone();
         let mut store = self.store(state);
 
         let started = Instant::now();
         let mut busy = Duration::ZERO;
-        let ended = {
-            let mut call = pin!(self.call(&mut store, event, delivery));
+        let answer = {
+            let mut call = pin!(self.call(&mut store, entry, arguments));
             let timed = poll_fn(|context| {
                 let polled = Instant::now();
                 let poll = call.as_mut().poll(context);
@@ -123,7 +207,9 @@ impl Function {
                 poll
             });
             // The timer is only set once the guest has to wait or has used up its first tick.
-            tokio::time::timeout(limits.timeout, timed).await.ok()
+            tokio::time::timeout(self.0.limits.timeout, timed)
+                .await
+                .ok()
         };
         let usage = Usage {
             wall_us: micros(started.elapsed()),
@@ -131,11 +217,11 @@ impl Function {
             memory: store.data().limiter.largest(),
         };
         output.finish();
-        let (outcome, reply) = verdict::of(ended, store.data());
-        Finished {
-            outcome,
-            reply,
+        Ended {
+            answer,
+            store,
             usage,
+            _slots: slots,
         }
     }
 
@@ -162,22 +248,24 @@ impl Function {
         store
     }
 
-    async fn call(
+    async fn call<A, R>(
         &self,
         store: &mut Store<State>,
-        event: &Event,
-        delivery: &DeliveryInfo,
-    ) -> wasmtime::Result<Answer> {
+        entry: ComponentExportIndex,
+        arguments: A,
+    ) -> wasmtime::Result<R>
+    where
+        A: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
         let instance = self
             .0
             .instance
             .instantiate_async(&mut *store)
             .await
             .map_err(|error| error.context(verdict::NotStarted))?;
-        let handle = instance.get_typed_func::<Arguments, Answer>(&mut *store, self.0.handle)?;
-        handle
-            .call_async(store, (handler::Event::new(event, delivery),))
-            .await
+        let handle = instance.get_typed_func::<A, R>(&mut *store, entry)?;
+        handle.call_async(store, arguments).await
     }
 }
 

@@ -7,6 +7,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::{
+    batch::Batch,
     limiter::Limiter,
     output::{Output, Stream},
     run::{Config, Limits},
@@ -25,23 +26,40 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) config: Config,
     pub(crate) table: ResourceTable,
+    /// Absent if it handles one event.
+    pub(crate) batch: Option<Batch>,
     /// Made when a guest first needs it: most never do, and it costs a microsecond or two.
     wasi: Option<WasiCtx>,
 }
 
 impl State {
-    pub(crate) fn new(host: Arc<dyn HostCalls>, limits: Limits, config: Config) -> State {
+    pub(crate) fn new(
+        host: Arc<dyn HostCalls>,
+        limits: Limits,
+        config: Config,
+        batch: Option<Batch>,
+    ) -> State {
+        let events = batch.as_ref().map_or(1, Batch::events);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         State {
-            output: Arc::new(Output::new(host.clone(), limits.output)),
+            output: Arc::new(Output::new(host.clone(), limits.output, events)),
             limiter: Limiter::new(limits.memory),
             host,
             limits,
             config,
             table,
+            batch,
             wasi: None,
         }
+    }
+
+    /// Counts an effect that is about to be handed to the engine, if it has an event to belong to.
+    pub(crate) fn spend(&self, bytes: usize) -> wasmtime::Result<()> {
+        if let Some(batch) = &self.batch {
+            batch.may_write()?;
+        }
+        Ok(self.output.spend(bytes)?)
     }
 }
 

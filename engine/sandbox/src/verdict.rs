@@ -11,52 +11,104 @@ use tidemill_core::{
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::{bind::handler::Answer, output::cut, state::State};
+use crate::{
+    batch::Answered,
+    bind::handler::{self, Answer, ManyAnswers, OneAnswer},
+    load::Problem,
+    output::cut,
+    run::Entry,
+    state::State,
+};
 
 /// The outcome of an attempt, and its reply if that is ok. `ended` is absent if its time was up.
-pub(crate) fn of(
-    ended: Option<wasmtime::Result<Answer>>,
+pub(crate) fn of_one(
+    ended: Option<wasmtime::Result<OneAnswer>>,
     state: &State,
 ) -> (Outcome, Option<Reply>) {
+    let answered = whole(ended, state).and_then(|(answer,)| answered(answer, state));
+    match answered {
+        Ok(Answered { outcome, reply }) => (outcome, reply),
+        Err(outcome) => (outcome, None),
+    }
+}
+
+/// The answer to each of so many events, or the one outcome of the call.
+pub(crate) fn of_many(
+    ended: Option<wasmtime::Result<ManyAnswers>>,
+    events: usize,
+    state: &State,
+) -> Result<Vec<Answered>, Outcome> {
+    let (answers,) = whole(ended, state)?;
+    if answers.len() != events {
+        return Err(Outcome::Miscounted {
+            events,
+            answers: answers.len(),
+        });
+    }
+    answers
+        .into_iter()
+        .map(|answer| answered(answer, state))
+        .collect()
+}
+
+/// The outcome of a call that the component has no entry for. Who deploys it asks before.
+pub(crate) fn cannot(entry: Entry) -> Outcome {
+    Outcome::Unavailable {
+        reason: format!("its component {}", Problem::OtherHandler { needed: entry }),
+    }
+}
+
+/// What a call answered, if it did and kept to its limits.
+fn whole<R>(ended: Option<wasmtime::Result<R>>, state: &State) -> Result<R, Outcome> {
     let limits = state.limits;
     // Whatever a guest makes of the refusal, and of everything after it.
     if state.output.exceeded() {
-        return (
-            Outcome::TooMuchOutput {
-                limit: limits.output,
-            },
-            None,
-        );
+        return Err(too_much(limits.output));
     }
-    let outcome = match ended {
+    Err(match ended {
         None => Outcome::Timeout {
             limit: limits.timeout,
         },
-        Some(Err(error)) if copied_too_much(&error) => Outcome::TooMuchOutput {
-            limit: limits.output,
-        },
+        Some(Err(error)) if copied_too_much(&error) => too_much(limits.output),
         Some(Err(_)) if state.limiter.denied() => Outcome::OutOfMemory {
             limit: limits.memory,
         },
         Some(Err(error)) => broke(&error, state),
-        Some(Ok((Err(failure),))) => failure.into(),
-        Some(Ok((Ok(None),))) => Outcome::Ok,
-        Some(Ok((Ok(Some(reply)),))) => {
-            let size = reply.size();
-            if size as u64 > limits.payload {
-                Outcome::TooMuchOutput {
-                    limit: limits.payload,
-                }
-            } else if state.output.spend(size).is_err() {
-                Outcome::TooMuchOutput {
-                    limit: limits.output,
-                }
-            } else {
-                return (Outcome::Ok, Some(reply.into()));
-            }
+        Some(Ok(answer)) => return Ok(answer),
+    })
+}
+
+/// The answer to one event; or the outcome of the whole call, if this reply is what passes its limit.
+fn answered(answer: Answer, state: &State) -> Result<Answered, Outcome> {
+    let limits = state.limits;
+    let reply = match answer {
+        Ok(reply) => reply,
+        Err(failure) => {
+            return Ok(Answered {
+                outcome: failure.into(),
+                reply: None,
+            });
         }
     };
-    (outcome, None)
+    let size = reply.as_ref().map_or(0, handler::Reply::size);
+    if size as u64 > limits.payload {
+        return Ok(Answered {
+            outcome: too_much(limits.payload),
+            reply: None,
+        });
+    }
+    state
+        .output
+        .spend(size)
+        .map_err(|_| too_much(limits.output))?;
+    Ok(Answered {
+        outcome: Outcome::Ok,
+        reply: reply.map(Into::into),
+    })
+}
+
+fn too_much(limit: u64) -> Outcome {
+    Outcome::TooMuchOutput { limit }
 }
 
 /// Whether a guest was stopped while it copied more to the host than its fuel allows.

@@ -76,12 +76,12 @@ fn damaged() {
 
 #[test]
 fn no_handler() {
-    assert_snapshot!(refusal_of("(component)"), @"the component of function `resize` has no handler: it exports nothing, and a function exports `tidemill:function/handler@0.1.0`; build it for the world `function` of the package `tidemill:function`");
+    assert_snapshot!(refusal_of("(component)"), @"the component of function `resize` has no handler: it exports nothing, and a function exports `tidemill:function/handler@0.1.0` or `tidemill:function/batch-handler@0.1.0`; build it for the world `function` or `batch-function` of the package `tidemill:function`");
     let text = r#"(component
         (import "wasi:cli/environment@0.2.12" (instance $i))
         (export "wasi:cli/run@0.2.12" (instance $i))
         (export "wasi:http/incoming-handler@0.2.12" (instance $i)))"#;
-    assert_snapshot!(refusal_of(text), @"the component of function `resize` has no handler: it exports `wasi:cli/run@0.2.12` and `wasi:http/incoming-handler@0.2.12`, and a function exports `tidemill:function/handler@0.1.0`; build it for the world `function` of the package `tidemill:function`");
+    assert_snapshot!(refusal_of(text), @"the component of function `resize` has no handler: it exports `wasi:cli/run@0.2.12` and `wasi:http/incoming-handler@0.2.12`, and a function exports `tidemill:function/handler@0.1.0` or `tidemill:function/batch-handler@0.1.0`; build it for the world `function` or `batch-function` of the package `tidemill:function`");
 }
 
 #[test]
@@ -93,6 +93,14 @@ fn another_version_of_the_handler() {
 }
 
 #[test]
+fn another_version_of_the_batch_handler() {
+    let text = r#"(component
+        (import "wasi:cli/environment@0.2.12" (instance $i))
+        (export "tidemill:function/batch-handler@0.7.0" (instance $i)))"#;
+    assert_snapshot!(refusal_of(text), @"the component of function `resize` exports `tidemill:function/batch-handler@0.7.0`, and this engine has `tidemill:function/batch-handler@0.1.0`; build it against this engine's version of the package `tidemill:function`");
+}
+
+#[test]
 fn a_handler_of_other_types() {
     let text = r#"(component
         (core module $m (func (export "handle")))
@@ -101,6 +109,8 @@ fn a_handler_of_other_types() {
         (instance $handler (export "handle" (func $handle)))
         (export "tidemill:function/handler@0.1.0" (instance $handler)))"#;
     assert_snapshot!(refusal_of(text), @"the component of function `resize` exports `tidemill:function/handler@0.1.0` with other types than this engine: expected 1-tuple, found 0-tuple; build it against the WIT files of this engine");
+    let batch = text.replace("function/handler@", "function/batch-handler@");
+    assert_snapshot!(refusal_of(&batch), @"the component of function `resize` exports `tidemill:function/batch-handler@0.1.0` with other types than this engine: expected 1-tuple, found 0-tuple; build it against the WIT files of this engine");
 }
 
 #[test]

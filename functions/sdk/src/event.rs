@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn data_of_another_shape_is_rejected() {
         let event = event("http:/x", None);
-        let map: std::collections::HashMap<&str, u32> = event.json().unwrap();
+        let map: std::collections::BTreeMap<&str, u32> = event.json().unwrap();
         assert_eq!(map["n"], 7);
         let wrong = event.json::<Vec<u8>>().unwrap_err();
         assert!(matches!(Failure::from(wrong), Failure::Reject(_)));

@@ -7,6 +7,7 @@ import { register } from "node:module";
 
 /** The calls of the engine, by the interface's name without package and version. */
 export const calls = (globalThis.engine = {
+    batch: {},
     bucket: {},
     emit: {},
     log: {},
@@ -17,6 +18,7 @@ export const calls = (globalThis.engine = {
 });
 
 const names = {
+    "tidemill:function/batch@0.1.0": "batch",
     "tidemill:function/bucket@0.1.0": "bucket",
     "tidemill:function/emit@0.1.0": "emit",
     "tidemill:function/log@0.1.0": "log",
@@ -59,6 +61,8 @@ export const event = (data = "", more = {}) => ({
 
 /** The SDK. */
 export const sdk = await import("../../sdk-js/tidemill.js");
+/** Its part for batches. */
+export const batches = await import("../../sdk-js/batch.js");
 
 /** What a handler answers: a reply with its body as text, null, or the failure that it throws. */
 export function answer(run, given = event()) {

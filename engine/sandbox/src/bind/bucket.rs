@@ -54,7 +54,7 @@ impl Host for State {
         if let Err(refused) = names(&bucket, &key) {
             return Ok(Err(refused));
         }
-        self.output.spend(key.len() + content.len())?;
+        self.spend(key.len() + content.len())?;
         Ok(self
             .host
             .object_write(&bucket, &key, Some(Bytes::from(content)))
@@ -65,7 +65,7 @@ impl Host for State {
         if let Err(refused) = names(&bucket, &key) {
             return Ok(Err(refused));
         }
-        self.output.spend(key.len())?;
+        self.spend(key.len())?;
         Ok(self.host.object_write(&bucket, &key, None).map_err(error))
     }
 

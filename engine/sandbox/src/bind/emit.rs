@@ -25,7 +25,7 @@ impl Host for State {
                 self.limits.payload
             ))));
         }
-        self.output.spend(size)?;
+        self.spend(size)?;
         let event = NewEvent {
             kind: event.type_,
             subject: event.subject,

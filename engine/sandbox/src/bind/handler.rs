@@ -1,4 +1,4 @@
-//! The export that a handler is called by, and the values that pass through it.
+//! The exports that handlers are called by, and the values that pass through it.
 //!
 //! Written by hand rather than generated, so that an event is copied once: from the engine's memory
 //! into the guest's.
@@ -15,14 +15,22 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 
 use crate::{output::cut, run::DeliveryInfo};
 
-/// The interface that a component must export.
+/// The interface that a component exports for one event at a time.
 pub(crate) const HANDLER: &str = "tidemill:function/handler@0.1.0";
-/// Its one function.
+/// The interface that a component exports for many events in one call.
+pub(crate) const BATCH_HANDLER: &str = "tidemill:function/batch-handler@0.1.0";
+/// The one function of each.
 pub(crate) const HANDLE: &str = "handle";
-/// What [`HANDLE`] takes.
-pub(crate) type Arguments<'a> = (Event<'a>,);
-/// What [`HANDLE`] answers.
-pub(crate) type Answer = (Result<Option<Reply>, Failure>,);
+/// The answer to one event.
+pub(crate) type Answer = Result<Option<Reply>, Failure>;
+/// What [`HANDLER`] takes.
+pub(crate) type One<'a> = (Event<'a>,);
+/// What [`HANDLER`] answers.
+pub(crate) type OneAnswer = (Answer,);
+/// What [`BATCH_HANDLER`] takes.
+pub(crate) type Many<'a> = (Vec<Event<'a>>,);
+/// What [`BATCH_HANDLER`] answers.
+pub(crate) type ManyAnswers = (Vec<Answer>,);
 
 #[derive(ComponentType, Lower)]
 #[component(record)]

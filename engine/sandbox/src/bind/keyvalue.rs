@@ -48,8 +48,7 @@ impl State {
         if let Err(refused) = name("key", key) {
             return Ok(Err(Error::Other(refused)));
         }
-        self.output
-            .spend(key.len() + value.as_ref().map_or(0, Bytes::len))?;
+        self.spend(key.len() + value.as_ref().map_or(0, Bytes::len))?;
         let written = self.host.kv_set(store, key, value);
         self.told(written)
     }

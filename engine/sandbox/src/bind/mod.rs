@@ -3,6 +3,7 @@
 //! One file for each package of interfaces. They translate and count; the engine decides. Functions are
 //! async only where the engine may have to wait.
 
+mod batch;
 mod bucket;
 mod config;
 mod emit;
@@ -22,6 +23,7 @@ pub(crate) mod generated {
         inline: "
             package tidemill:sandbox;
             world host {
+                import tidemill:function/batch@0.1.0;
                 import tidemill:function/bucket@0.1.0;
                 import tidemill:function/emit@0.1.0;
                 import tidemill:function/log@0.1.0;
@@ -55,6 +57,7 @@ pub(crate) mod generated {
 /// Every interface that [`link`] offers, for the messages about those that it does not.
 pub(crate) const INTERFACES: &[&str] = &[
     "tidemill:function/types@0.1.0",
+    "tidemill:function/batch@0.1.0",
     "tidemill:function/bucket@0.1.0",
     "tidemill:function/emit@0.1.0",
     "tidemill:function/log@0.1.0",
@@ -117,6 +120,7 @@ mod tests {
 
     /// One name that each interface defines, in the order of [`INTERFACES`] but for the types alone.
     const DEFINES: &[&str] = &[
+        "begin",
         "head",
         "emit",
         "log",

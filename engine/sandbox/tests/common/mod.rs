@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tidemill_core::{
     BoxFuture,
     event::{Event, Field},
-    host::{ByteRange, HostCalls, HostError, LogLevel, NewEvent},
+    host::{BatchCalls, ByteRange, HostCalls, HostError, LogLevel, NewEvent},
     ledger::Object,
     time::Timestamp,
 };
@@ -220,6 +220,8 @@ pub struct Memory {
     pub objects: Mutex<BTreeMap<(String, String), Bytes>>,
     pub emitted: Mutex<Vec<NewEvent>>,
     pub log: Mutex<Vec<(LogLevel, String, Vec<Field>)>>,
+    /// What handlers did, in its order: `begin 0`, `emit <subject>`, `set key`, `write key`, `discard 0`.
+    pub acts: Mutex<Vec<String>>,
 }
 
 impl Memory {
@@ -230,6 +232,14 @@ impl Memory {
             .iter()
             .map(|(_, line, _)| line.clone())
             .collect()
+    }
+
+    pub fn acts(&self) -> Vec<String> {
+        self.acts.lock().unwrap().clone()
+    }
+
+    fn act(&self, act: String) {
+        self.acts.lock().unwrap().push(act);
     }
 
     fn object(&self, bucket: &str, key: &str) -> Result<Bytes, HostError> {
@@ -279,6 +289,7 @@ impl HostCalls for Memory {
     }
 
     fn kv_set(&self, store: &str, key: &str, value: Option<Bytes>) -> Result<(), HostError> {
+        self.act(format!("set {key}"));
         let (mut kv, at) = (self.kv.lock().unwrap(), (store.into(), key.into()));
         match value {
             Some(value) => kv.insert(at, value),
@@ -340,6 +351,7 @@ impl HostCalls for Memory {
         content: Option<Bytes>,
     ) -> Result<(), HostError> {
         granted(bucket)?;
+        self.act(format!("write {key}"));
         let (mut objects, at) = (self.objects.lock().unwrap(), (bucket.into(), key.into()));
         match content {
             Some(content) => objects.insert(at, content),
@@ -369,6 +381,10 @@ impl HostCalls for Memory {
         if event.kind == "forbidden" {
             return Err(HostError::Denied("add \"forbidden\" to allow.emit".into()));
         }
+        self.act(match &event.subject {
+            Some(subject) => format!("emit {subject}"),
+            None => "emit".into(),
+        });
         let mut emitted = self.emitted.lock().unwrap();
         emitted.push(event);
         Ok(format!("emitted-{}", emitted.len()))
@@ -379,5 +395,15 @@ impl HostCalls for Memory {
             .lock()
             .unwrap()
             .push((level, message.into(), fields.to_vec()));
+    }
+}
+
+impl BatchCalls for Memory {
+    fn begin(&self, event: usize) {
+        self.act(format!("begin {event}"));
+    }
+
+    fn discard(&self, event: usize) {
+        self.act(format!("discard {event}"));
     }
 }

@@ -1,6 +1,6 @@
 //! A guest that behaves and misbehaves on demand, for the tests of the engine; no example of a good handler.
 //!
-//! What to do is the field `do` of the event's JSON data, else of the JSON in the setting `ORDER`, else the event's type (a
+//! It takes events one by one and in batches. What to do is the field `do` of the event's JSON data, else of the JSON in the setting `ORDER`, else the event's type (a
 //! leading `probe.` is dropped); the other fields of [`Order`] say how. An unknown order is rejected. Replies are JSON unless
 //! said otherwise.
 //!
@@ -47,7 +47,9 @@ use std::{hint::black_box, io::Read, time::Duration};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidemill_sdk::{Event, Failure, Reply, bucket, clock, config, emit, handler, kv, log, random};
+use tidemill_sdk::{
+    Event, Failure, Reply, batch_handler, bucket, clock, config, emit, kv, log, random,
+};
 
 /// How to do what was ordered. Every field has a default, so that an event needs to say only what matters.
 #[derive(Deserialize)]
@@ -384,4 +386,4 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + room[depth as usize % room.len()]
 }
 
-handler!(probe);
+batch_handler!(each = probe, arena = 1 << 20);
