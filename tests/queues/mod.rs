@@ -3,3 +3,4 @@
 mod amqp;
 mod connect;
 mod kafka;
+mod outage;

@@ -40,7 +40,7 @@ pub enum Unusable {
     },
     /// A property asks for what this engine was built without.
     #[error(
-        "`connections.{connection}.kafka.properties.\"{property}\"` asks for {what}, which this engine was built without; build it with `cargo build --release -p tidemill --features tidemill-connectors/{feature}`"
+        "`connections.{connection}.kafka.properties.\"{property}\"` asks for {what}, which this engine was built without; build it with `cargo build --release --features {feature}`"
     )]
     NotBuiltIn {
         /// The connection.

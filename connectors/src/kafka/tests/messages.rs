@@ -33,8 +33,8 @@ fn properties_that_cannot_be_used() {
 #[cfg(not(feature = "kafka-tls"))]
 #[test]
 fn what_needs_another_build() {
-    assert_snapshot!(unusable(r#"{ "security.protocol" = "ssl" }"#), @r#"`connections.telemetry.kafka.properties."security.protocol"` asks for TLS, which this engine was built without; build it with `cargo build --release -p tidemill --features tidemill-connectors/kafka-tls`"#);
-    assert_snapshot!(unusable(r#"{ "sasl.mechanisms" = "SCRAM-SHA-512" }"#), @r#"`connections.telemetry.kafka.properties."sasl.mechanisms"` asks for SCRAM-SHA-512, which this engine was built without; build it with `cargo build --release -p tidemill --features tidemill-connectors/kafka-tls`"#);
+    assert_snapshot!(unusable(r#"{ "security.protocol" = "ssl" }"#), @r#"`connections.telemetry.kafka.properties."security.protocol"` asks for TLS, which this engine was built without; build it with `cargo build --release --features kafka-tls`"#);
+    assert_snapshot!(unusable(r#"{ "sasl.mechanisms" = "SCRAM-SHA-512" }"#), @r#"`connections.telemetry.kafka.properties."sasl.mechanisms"` asks for SCRAM-SHA-512, which this engine was built without; build it with `cargo build --release --features kafka-tls`"#);
 }
 
 #[test]

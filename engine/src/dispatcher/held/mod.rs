@@ -39,7 +39,7 @@ use tokio::{
 use super::{Dispatcher, Queue, Trigger, intake::EngineIntake, trigger::Order};
 use crate::{clock, trace};
 
-use offsets::Offsets;
+use offsets::{Offsets, Place};
 
 /// All held deliveries of the engine.
 #[derive(Default)]
@@ -65,7 +65,9 @@ pub(super) struct HeldDelivery {
     /// It has no place in the journal, as long as it is not parked.
     pub delivery: Delivery,
     /// Where it stands in a log.
-    log: Option<(Partition, i64)>,
+    log: Option<Place>,
+    /// Other places where the same event came meanwhile.
+    elsewhere: Mutex<Vec<Place>>,
     /// Given up before it began, and what else becomes durable with that.
     dead: Option<(Cause, String)>,
     forwarded: Vec<Accepted>,
@@ -137,9 +139,13 @@ impl HeldDelivery {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl HeldDeliveries {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether an attempt of this delivery runs that began before the journal took it over.
@@ -241,12 +247,16 @@ impl Dispatcher {
         self.metrics.accepted(&source);
         let mut routed = self.route(&source, event, None, stable, now).into_iter();
         let accepted = routed.next();
+        let received = position
+            .as_ref()
+            .map(|position| self.held.offsets.received(&source, position));
+        let (log, closed) = received.unzip();
+        let closed = closed.unwrap_or_default();
         let mut entry = Common {
-            log: position.as_ref().map(|position| position.in_log(&source)),
+            log,
             forwarded: routed.collect(),
             position,
         };
-        let closed = self.closed_to(&entry);
         let (mut mine, mut deliveries, mut ready) = (Vec::new(), Vec::new(), Vec::new());
         let mut state = self.held.lock();
         // Whoever releases all does so after the stop, under this lock.
@@ -269,6 +279,14 @@ impl Dispatcher {
                 }
                 if let Some(same) = state.find(new.id) {
                     same.waiting.fetch_add(1, Ordering::Relaxed);
+                    let mut elsewhere = lock(&same.elsewhere);
+                    elsewhere.extend(
+                        entry
+                            .log
+                            .clone()
+                            .filter(|log| same.log.as_ref() != Some(log)),
+                    );
+                    drop(elsewhere);
                     deliveries.push(same.clone());
                     continue;
                 }
@@ -281,16 +299,11 @@ impl Dispatcher {
             }
         }
         drop(state);
-        if let Some((partition, offset)) = &entry.log
-            && !stopped
-        {
+        if let Some(place) = entry.log.as_ref().filter(|_| !stopped) {
             // What is not for a trigger is done with for it.
-            for &other in self
-                .listeners(partition)
-                .iter()
-                .filter(|t| !mine.contains(t))
-            {
-                self.held.offsets.completed(partition, other, *offset);
+            let listeners = self.listeners(&source).iter();
+            for &other in listeners.filter(|other| !mine.contains(other)) {
+                self.held.offsets.completed(place, other);
             }
         }
         self.stand_by(ready);
@@ -298,17 +311,6 @@ impl Dispatcher {
             dispatcher: self,
             deliveries,
             stopped,
-        }
-    }
-
-    /// The triggers that have completed this record already.
-    fn closed_to(&self, entry: &Common) -> Vec<usize> {
-        match (&entry.log, &entry.position) {
-            (Some((partition, offset)), Some(position)) => {
-                let offsets = &self.held.offsets;
-                offsets.received(partition, *offset, position.stamp)
-            }
-            _ => Vec::new(),
         }
     }
 
@@ -371,6 +373,11 @@ impl Dispatcher {
         state.no_longer_taken_over(held);
         let ready = state.step_out(held.trigger, held.place);
         drop(state);
+        if held.settled.borrow().is_some() {
+            for place in lock(&held.elsewhere).drain(..) {
+                self.held.offsets.completed(&place, held.trigger);
+            }
+        }
         self.stand_by(ready);
     }
 
@@ -395,7 +402,7 @@ impl Dispatcher {
 /// What the deliveries of an event have in common.
 struct Common {
     position: Option<Position>,
-    log: Option<(Partition, i64)>,
+    log: Option<Place>,
     /// What else becomes durable, if its only delivery is given up at once.
     forwarded: Vec<Accepted>,
 }
@@ -437,6 +444,7 @@ impl State {
                 event,
             },
             log: entry.log.clone(),
+            elsewhere: Mutex::default(),
             dead: new.dead,
             forwarded: std::mem::take(&mut entry.forwarded),
             waiting: AtomicUsize::new(1),

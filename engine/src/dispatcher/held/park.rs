@@ -106,17 +106,14 @@ impl Dispatcher {
             if unit.accept.is_empty() {
                 return;
             }
-            let accept = unit.accept.clone();
+            let mut accept = unit.accept.clone();
             match self.commit(unit).await {
                 Some(UnitResult::Committed { added, released }) => {
                     let ended = failed.as_ref().map(|failed| failed.place);
                     let idle = self.taken_over(&members, stages, &added, ended);
-                    let known = |one: &&Accepted| {
-                        let mut new = one.deliveries.iter();
-                        new.all(|new| !members.iter().any(|held| held.delivery.id == new.id))
-                            || new_is_idle(one, &idle)
-                    };
-                    let accept: Vec<_> = accept.iter().filter(known).cloned().collect();
+                    // Of those that run, the dispatch hears when they have ended.
+                    let runs = |new: &NewDelivery| self.held.is_taken_over(new.id);
+                    accept.retain(|one| !one.deliveries.iter().any(runs));
                     self.arrived(&accept, &added, &released);
                     for held in &idle {
                         self.leave(held);
@@ -183,10 +180,8 @@ impl Dispatcher {
 
     /// Tells the source that it may let the delivery go.
     pub(super) fn settle_at_source(&self, held: &HeldDelivery) {
-        if let Some((partition, offset)) = &held.log {
-            self.held
-                .offsets
-                .completed(partition, held.trigger, *offset);
+        if let Some(place) = &held.log {
+            self.held.offsets.completed(place, held.trigger);
         }
         held.tell(Settlement::Settle);
     }
@@ -204,11 +199,6 @@ impl Dispatcher {
         }
         others
     }
-}
-
-fn new_is_idle(one: &Accepted, idle: &[Arc<HeldDelivery>]) -> bool {
-    let mut new = one.deliveries.iter();
-    new.all(|new| idle.iter().any(|held| held.delivery.id == new.id))
 }
 
 /// A delivery as the journal takes it over.

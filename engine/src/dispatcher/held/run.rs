@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use tidemill_core::{
-    delivery::{Cause, Delivery, Seq, Work},
+    delivery::{AttemptRecord, Cause, Delivery, Seq, Work},
     dispatch::Waiting,
     limits,
     retry::Verdict,
@@ -234,11 +234,16 @@ impl Dispatcher {
         held: &HeldDelivery,
         cause: Cause,
         reason: &str,
-        ended: Option<(&Ended, tidemill_core::delivery::AttemptRecord)>,
+        ended: Option<(&Ended, AttemptRecord)>,
     ) {
         let (trigger, delivery) = (self.trigger_of(held), &held.delivery);
         let mut stage = held.stage.lock().await;
         if *stage != Stage::Held {
+            drop(stage);
+            if ended.is_none() {
+                // It was parked as the dead letter that it is.
+                self.end(held);
+            }
             return;
         }
         let attempts = u32::from(ended.is_some());
