@@ -1,6 +1,6 @@
 //! Held events: their source keeps them, and the journal only what becomes of them.
 //!
-//! A held delivery waits for its turn in memory, in the [`Line`] of its trigger, and under the same
+//! A held delivery waits for its turn in memory, in the [line](tidemill_core::turn::Line) of its trigger, and under the same
 //! caps as the journaled ones. It costs one commit, that of its completion. One that cannot finish
 //! now is parked: the journal takes it over, with all that may not pass it, and its source may let it
 //! go ([`park`]). So a message that fails, or a lane that is slow, never blocks a queue.
@@ -8,174 +8,26 @@
 mod offsets;
 mod park;
 mod run;
+mod state;
 
-use std::{
-    collections::{HashMap, hash_map},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use tidemill_core::{
     BoxFuture,
-    delivery::{Cause, Delivery, Seq, Work},
     dispatch::Waiting,
-    event::Event,
     hold::{Held, Holds, Partition, Position, Settlement},
-    identity::DeliveryId,
     intake::IntakeError,
     limits,
-    time::Timestamp,
-    turn::{Line, Turn},
     watermark::Progress,
 };
 use tidemill_journal::{Accepted, NewDelivery};
-use tokio::{
-    sync::{Mutex as AsyncMutex, watch},
-    time::Instant,
-};
 
 use super::{Dispatcher, Queue, Trigger, intake::EngineIntake, trigger::Order};
 use crate::{clock, trace};
 
-use offsets::{Offsets, Place};
+pub(super) use state::{HeldDeliveries, HeldDelivery, Stage};
 
-/// All held deliveries of the engine.
-#[derive(Default)]
-pub(super) struct HeldDeliveries {
-    state: Mutex<State>,
-    offsets: Offsets,
-}
-
-#[derive(Default)]
-struct State {
-    last: Seq,
-    deliveries: HashMap<Seq, Arc<HeldDelivery>>,
-    by_id: HashMap<DeliveryId, Seq>,
-    lines: HashMap<usize, Line>,
-    /// Of each trigger, how many run that the journal has taken over meanwhile.
-    taken_over: HashMap<usize, usize>,
-}
-
-/// A delivery of an event that its source holds.
-pub(super) struct HeldDelivery {
-    place: Seq,
-    trigger: usize,
-    /// It has no place in the journal, as long as it is not parked.
-    pub delivery: Delivery,
-    /// Where it stands in a log.
-    log: Option<Place>,
-    /// Other places where the same event came meanwhile.
-    elsewhere: Mutex<Vec<Place>>,
-    /// Given up before it began, and what else becomes durable with that.
-    dead: Option<(Cause, String)>,
-    forwarded: Vec<Accepted>,
-    /// Futures that wait for it.
-    waiting: AtomicUsize,
-    running: AtomicBool,
-    /// The journal has taken it over while it runs.
-    taken_over: AtomicBool,
-    since: Instant,
-    /// Who holds this lock decides what becomes of it.
-    pub stage: AsyncMutex<Stage>,
-    settled: watch::Sender<Option<Settlement>>,
-}
-
-/// Who keeps a held delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Its source.
-    Held,
-    /// The journal, at this place.
-    Parked(Seq),
-    /// Nobody needs to: it is done or dead, durably.
-    Over,
-}
-
-impl HeldDelivery {
-    fn turn(&self) -> Turn {
-        Turn {
-            lane: self.delivery.lane.clone(),
-            key: self.delivery.key.clone(),
-        }
-    }
-
-    fn has_turn(&self) -> bool {
-        self.delivery.lane.is_some() || self.delivery.key.is_some()
-    }
-
-    fn waits(&self, due: Timestamp) -> Waiting {
-        Waiting {
-            seq: self.place,
-            due,
-            size: self.delivery.event.size(),
-        }
-    }
-
-    /// As the journal has it at this place.
-    pub(super) fn parked(&self, seq: Seq) -> Delivery {
-        Delivery {
-            seq,
-            ..self.delivery.clone()
-        }
-    }
-
-    async fn until_told(&self) -> Settlement {
-        let mut settled = self.settled.subscribe();
-        let told = settled.wait_for(Option::is_some).await;
-        // The sender lives as long as this.
-        told.ok()
-            .and_then(|told| *told)
-            .unwrap_or(Settlement::Release)
-    }
-
-    fn tell(&self, settlement: Settlement) {
-        self.settled.send_if_modified(|told| {
-            let first = told.is_none();
-            told.get_or_insert(settlement);
-            first
-        });
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl HeldDeliveries {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    /// Whether an attempt of this delivery runs that began before the journal took it over.
-    pub(super) fn is_taken_over(&self, id: DeliveryId) -> bool {
-        let state = self.lock();
-        let held = state.find(id);
-        held.is_some_and(|held| held.taken_over.load(Ordering::Relaxed))
-    }
-
-    /// Gives back to their sources what does not run, or all.
-    pub(super) fn release(&self, all: bool) {
-        let mut state = self.lock();
-        let State {
-            deliveries,
-            by_id,
-            lines,
-            ..
-        } = &mut *state;
-        deliveries.retain(|_, held| {
-            let stays = !all && held.running.load(Ordering::Relaxed);
-            if !stays {
-                by_id.remove(&held.delivery.id);
-                held.tell(Settlement::Release);
-            }
-            stays
-        });
-        // Nobody's turn comes any more.
-        lines.clear();
-    }
-}
+use state::{Common, lock};
 
 impl Holds for EngineIntake {
     fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
@@ -396,96 +248,5 @@ impl Dispatcher {
 
     fn trigger_of(&self, held: &HeldDelivery) -> &Trigger {
         &self.triggers[held.trigger]
-    }
-}
-
-/// What the deliveries of an event have in common.
-struct Common {
-    position: Option<Position>,
-    log: Option<Place>,
-    /// What else becomes durable, if its only delivery is given up at once.
-    forwarded: Vec<Accepted>,
-}
-
-impl State {
-    fn find(&self, id: DeliveryId) -> Option<&Arc<HeldDelivery>> {
-        self.deliveries.get(self.by_id.get(&id)?)
-    }
-
-    fn has_turn(&self, held: &HeldDelivery) -> bool {
-        let line = self.lines.get(&held.trigger);
-        line.is_none_or(|line| line.has_turn(held.place))
-    }
-
-    fn stand_in_line(
-        &mut self,
-        trigger: usize,
-        lane: Option<String>,
-        new: NewDelivery,
-        event: Event,
-        entry: &mut Common,
-    ) -> Arc<HeldDelivery> {
-        self.last += 1;
-        let held = Arc::new(HeldDelivery {
-            place: self.last,
-            trigger,
-            delivery: Delivery {
-                seq: 0,
-                id: new.id,
-                trigger: new.trigger,
-                work: Work::Handle,
-                attempts: 0,
-                accepted: new.accepted,
-                due: new.due,
-                lane,
-                key: new.key,
-                remember: new.remember,
-                redrive: None,
-                event,
-            },
-            log: entry.log.clone(),
-            elsewhere: Mutex::default(),
-            dead: new.dead,
-            forwarded: std::mem::take(&mut entry.forwarded),
-            waiting: AtomicUsize::new(1),
-            running: AtomicBool::new(false),
-            taken_over: AtomicBool::new(false),
-            since: Instant::now(),
-            stage: AsyncMutex::new(Stage::Held),
-            settled: watch::Sender::new(None),
-        });
-        let line = self.lines.entry(trigger).or_default();
-        line.enter(held.place, held.turn());
-        self.by_id.insert(held.delivery.id, held.place);
-        self.deliveries.insert(held.place, held.clone());
-        held
-    }
-
-    fn taken_over(&mut self, held: &HeldDelivery) {
-        if !held.taken_over.swap(true, Ordering::Relaxed) {
-            *self.taken_over.entry(held.trigger).or_default() += 1;
-        }
-    }
-
-    fn no_longer_taken_over(&mut self, held: &HeldDelivery) {
-        if held.taken_over.swap(false, Ordering::Relaxed)
-            && let hash_map::Entry::Occupied(mut count) = self.taken_over.entry(held.trigger)
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-
-    /// A place leaves the line of its trigger. Whose turn it is then.
-    fn step_out(&mut self, trigger: usize, place: Seq) -> Vec<(usize, Waiting)> {
-        let Some(line) = self.lines.get_mut(&trigger) else {
-            return Vec::new();
-        };
-        let now = clock::now();
-        let next = line.leave(place).into_iter();
-        next.filter_map(|next| Some((trigger, self.deliveries.get(&next)?.waits(now))))
-            .collect()
     }
 }
