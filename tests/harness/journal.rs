@@ -38,6 +38,15 @@ impl Site {
         rows.expect("it is read").map(counter).collect()
     }
 
+    /// How many counters of the probe have names that begin so.
+    pub fn count(&self, prefix: &str) -> usize {
+        let sql = "SELECT count(*) FROM kv WHERE store = 'probe' AND key >= ?1 AND key < ?1 || x'ff'";
+        let count = self
+            .journal()
+            .query_row(sql, [prefix], |row| row.get::<_, i64>(0));
+        usize::try_from(count.expect("it is counted")).expect("a count")
+    }
+
     /// How many dead letters there are.
     pub fn dead_letters(&self) -> usize {
         self.succeeds(&["dead-letters", "list", "--json", "--limit", "1000000"])

@@ -9,7 +9,7 @@
 //! | `follow` | takes the order from the JSON in the object that triggered the event | |
 //! | `again` | writes an object of the next number: `1` after an object that is no number | `bucket` |
 //! | `tally` | adds one to `key` and to the event's subject in the store, and writes an object of that subject | `store`, `key`, `bucket` |
-//! | `count` | adds one to `key`, to `<key>:<event id>` and to `<key>@<subject>` in the store, and emits an event of `type`, if that is not empty, with the event's id as subject | `store`, `key`, `type` |
+//! | `count` | adds one to `<key>:<event id>` and, if there is a `key`, to `key` and `<key>@<subject>` in the store, and emits an event of `type`, if that is not empty, with the event's id as subject | `store`, `key`, `type` |
 //! | `append` | fails by `chance`, in one of several ways; else appends `count` to the list at `key` in the store | `store`, `key`, `count`, `chance` |
 //! | `ok` | answers nothing | |
 //! | `echo` | answers the data as they are | |
@@ -209,9 +209,11 @@ fn probe(event: Event) -> Result<Option<Reply>, Failure> {
         "count" => {
             let store = kv::open(&order.store)?;
             let (key, subject) = (&order.key, event.subject().unwrap_or("none"));
-            add_one(&store, key)?;
             add_one(&store, &format!("{key}:{}", event.id()))?;
-            add_one(&store, &format!("{key}@{subject}"))?;
+            if !key.is_empty() {
+                add_one(&store, key)?;
+                add_one(&store, &format!("{key}@{subject}"))?;
+            }
             if !order.r#type.is_empty() {
                 emit::event(order.r#type).subject(event.id()).send()?;
             }
