@@ -40,7 +40,8 @@ impl Site {
 
     /// How many counters of the probe have names that begin so.
     pub fn count(&self, prefix: &str) -> usize {
-        let sql = "SELECT count(*) FROM kv WHERE store = 'probe' AND key >= ?1 AND key < ?1 || x'ff'";
+        let sql =
+            "SELECT count(*) FROM kv WHERE store = 'probe' AND key >= ?1 AND key < ?1 || x'ff'";
         let count = self
             .journal()
             .query_row(sql, [prefix], |row| row.get::<_, i64>(0));

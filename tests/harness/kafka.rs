@@ -88,13 +88,20 @@ impl Kafka {
         }
     }
 
-    /// Makes a topic.
+    /// Makes a topic, and waits until whoever asks sees it.
     pub fn create(&self, topic: &str, partitions: i32) {
         let new = [NewTopic::new(topic, partitions, TopicReplication::Fixed(1))];
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         let created = self.admin.create_topics(&new, &options);
         let created = self.runtime.block_on(created).expect("it is asked");
         created[0].as_ref().expect("it is made");
+        super::wait_until("the topic is there", || {
+            let found = self.producer.client().fetch_metadata(Some(topic), PATIENCE);
+            found.is_ok_and(|found| {
+                let there = found.topics().first().filter(|one| one.error().is_none());
+                there.is_some_and(|one| one.partitions().len() == partitions as usize)
+            })
+        });
     }
 
     /// Deletes a topic.
