@@ -226,7 +226,7 @@ async fn the_plan_decides_when_it_is_sent() {
         bucket: "b".into(),
         key: "k".into(),
     };
-    let text = "what is for a bucket does not go to an HTTP server";
+    let text = "what is for another destination does not go to an HTTP server";
     assert_eq!(
         destination.publish(&action, &event(&[])).await,
         rejected(text)
