@@ -4,6 +4,7 @@
 mod harness;
 
 mod architecture;
+mod batches;
 mod buckets;
 mod chains;
 mod command_line;

@@ -4,6 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use tidemill_core::{
+    dispatch::Batch,
     filter::{Condition, Filter, Pattern},
     retry::RetryPolicy,
     schedule::{CatchUp, Cron, CronError, Overlap, Schedule, When},
@@ -12,7 +13,7 @@ use tidemill_core::{
 
 use crate::{
     plan::{
-        After, Allow, AmqpDestination, AmqpSource, Batch, BucketPlan, BucketSource, Connection,
+        After, Allow, AmqpDestination, AmqpSource, BucketPlan, BucketSource, Connection,
         ConnectionPlan, Cors, DestinationPlan, EnginePlan, EventSource, FunctionPlan,
         HttpDestination, HttpSource, Idempotency, KafkaDestination, KafkaSource, Mode, NotBuilt,
         Order, Plan, SourcePlan, Start, Store, TriggerPlan, Unmatched, Verify,

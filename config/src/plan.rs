@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tidemill_core::{
-    filter::Filter, rate::Rate, retry::RetryPolicy, schedule::Schedule, selector::Selector,
+    dispatch::Batch, filter::Filter, rate::Rate, retry::RetryPolicy, schedule::Schedule,
+    selector::Selector,
 };
 
 use crate::reference::Text;
@@ -196,17 +197,6 @@ pub enum Order {
     MessageKey,
     /// Those of the same partition.
     Partition,
-}
-
-/// `batch = { ... }`: several events in one attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// The most events.
-    pub max: usize,
-    /// How long the first one waits for more.
-    pub wait: Duration,
-    /// The most bytes of events, unless one alone has more.
-    pub bytes: usize,
 }
 
 /// `idempotency = { ... }`.

@@ -81,7 +81,7 @@ fn the_quickstart() {
     assert_eq!(source.suffix, [".jpg", ".jpeg", ".png"]);
 }
 
-/// What the examples show is there: a source of their kind, an order, and both destinations.
+/// What the examples show is there: a source of their kind, a batch, an order, and both destinations.
 #[test]
 fn the_examples_of_brokers() {
     let of = |name: &str, trigger: &str| {
@@ -97,6 +97,7 @@ fn the_examples_of_brokers() {
     let billing = of("orders-amqp.toml", "billing");
     assert!(matches!(&billing.source, SourcePlan::Amqp(source) if source.queue == "orders"));
     assert_eq!(billing.order, Order::By("$.customer".parse().unwrap()));
+    assert_eq!(billing.batch.unwrap().max, 50);
     assert!(matches!(billing.on_success, Some(DestinationPlan::Amqp(_))));
     assert!(matches!(
         billing.dead_letter,
@@ -105,6 +106,7 @@ fn the_examples_of_brokers() {
     let readings = of("readings-kafka.toml", "readings");
     assert!(matches!(&readings.source, SourcePlan::Kafka(source) if source.topics == ["readings"]));
     assert_eq!(readings.order, Order::By("$.sensor".parse().unwrap()));
+    assert_eq!(readings.batch.unwrap().max, 500);
     assert!(matches!(
         readings.on_success,
         Some(DestinationPlan::Kafka(_))
@@ -700,7 +702,10 @@ fn queues_and_topics() {
         batch = { max = 10_000, wait = "5m", bytes = "64MiB" }
         "#,
     );
-    assert!(warnings.is_empty(), "{warnings:?}");
+    assert!(
+        warnings.is_empty() && plan.not_built.is_empty(),
+        "{warnings:?}"
+    );
     let address = |name: &str| match &plan.connections[name].to {
         Connection::Amqp(url) => format!("{url:?}"),
         other => panic!("{other:?}"),

@@ -22,7 +22,7 @@ use tidemill_connectors::{
 };
 use tidemill_core::{filter::ObjectFilter, ledger, schedule::Overlap};
 use tidemill_journal::{OpenError, SqliteJournal, SqliteOptions};
-use tidemill_sandbox::{Sandbox, Settings};
+use tidemill_sandbox::{Entry, Sandbox, Settings};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -118,6 +118,7 @@ pub async fn assemble(
         Selection::Only(_) => Vec::new(),
     };
     let deployed = deploy_all(plan, &wanted, &mut errors).await?;
+    check_handlers(plan, &deployed, &mut errors);
     let (Some(http), Some(amqp), Some(kafka), true) = (http, amqp, kafka, errors.is_empty()) else {
         return Err(StartErrors(errors));
     };
@@ -173,6 +174,27 @@ pub async fn assemble(
     })
 }
 
+/// Looks whether each function has the handler that its triggers call.
+fn check_handlers(
+    plan: &Plan,
+    deployed: &BTreeMap<String, Arc<Deployed>>,
+    errors: &mut Vec<anyhow::Error>,
+) {
+    for (name, trigger) in &plan.triggers {
+        let needed = match trigger.batch {
+            Some(_) => Entry::Batch,
+            None => Entry::One,
+        };
+        let function = deployed.get(&trigger.function);
+        if let Some(Err(problem)) = function.map(|function| function.component.check(needed)) {
+            let function = &trigger.function;
+            errors.push(anyhow!(
+                "trigger `{name}`: the component of function `{function}` {problem}"
+            ));
+        }
+    }
+}
+
 /// The function, and those whose triggers listen to what it may emit, so that its events have
 /// deliveries that wait for the next run of the engine.
 fn with_listeners(plan: &Plan, name: &str) -> Vec<Arc<FunctionPlan>> {
@@ -217,6 +239,7 @@ fn triggers(plan: &Plan, deployed: &BTreeMap<String, Arc<Deployed>>) -> Vec<Trig
             idempotency: trigger.idempotency.clone(),
             order,
             rate: trigger.rate,
+            batch: trigger.batch,
             function,
             retry: trigger.retry,
             on_success: trigger.on_success.as_ref().map(target),

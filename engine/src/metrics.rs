@@ -159,7 +159,11 @@ impl Default for Metrics {
             "Messages that claim to be CloudEvents and are none, by source",
             metrics.broken.clone(),
         );
-        r.register("attempts", "Attempts by outcome", metrics.attempts.clone());
+        r.register(
+            "attempts",
+            "Attempts by outcome, each event of a batch by its own",
+            metrics.attempts.clone(),
+        );
         r.register(
             "attempt_conflicts",
             "Attempts run again because a key they read was changed",
@@ -167,7 +171,7 @@ impl Default for Metrics {
         );
         r.register_with_unit(
             "attempt_duration",
-            "Time of an attempt in its instance",
+            "Time of an attempt in its instance; a batch is one",
             Unit::Seconds,
             metrics.seconds.clone(),
         );
@@ -303,15 +307,20 @@ impl Metrics {
             .inc();
     }
 
-    pub(crate) fn attempt(&self, function: &str, outcome: &Outcome, usage: &Usage) {
+    /// Counts the outcomes of an attempt, one for each of its events.
+    pub(crate) fn attempt<'o>(
+        &self,
+        function: &str,
+        outcomes: impl IntoIterator<Item = &'o Outcome>,
+        usage: &Usage,
+    ) {
         let function = function.to_owned();
-        let outcome = outcome.name().as_str();
-        self.attempts
-            .get_or_create(&FunctionOutcome {
-                function: function.clone(),
-                outcome,
-            })
-            .inc();
+        for outcome in outcomes {
+            let (function, outcome) = (function.clone(), outcome.name().as_str());
+            self.attempts
+                .get_or_create(&FunctionOutcome { function, outcome })
+                .inc();
+        }
         self.seconds
             .get_or_create(&Function { function })
             .observe(usage.wall_us as f64 / 1e6);

@@ -108,7 +108,8 @@ fn survives(mut queue: impl Queue) {
     let mut random = fastrand::Rng::with_seed(seed());
     let (connection, source) = queue.config();
     let config = CONFIG.replace("CONNECTION", &connection);
-    let site = Site::new(&config.replace("SOURCE", &source));
+    let config = config.replace("SOURCE", &source);
+    let site = Site::new(&config);
     let (published, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     // Published in step with the kills, so that there is work at each.
     let allowed = AtomicUsize::new(0);
@@ -134,6 +135,9 @@ fn survives(mut queue: impl Queue) {
             restarts
         });
         for n in 1..=kills {
+            // One by one, and then in batches.
+            let batch = ["", "batch = { max = 100, wait = \"20ms\" }"][n % 2];
+            site.configure(&format!("{config}{batch}"));
             let engine = site.spawn(&[]);
             allowed.store(messages * n / kills, Ordering::Relaxed);
             thread::park_timeout(Duration::from_millis(random.u64(500..4000)));

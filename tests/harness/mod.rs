@@ -28,8 +28,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The components that `make functions` builds; in a configuration, in capitals, they stand for
 /// their files.
-const COMPONENTS: [&str; 5] = [
+const COMPONENTS: [&str; 7] = [
+    // Before `probe`, which is a part of its name.
+    "batch-probe",
     "probe",
+    "debezium",
     "thumbnail",
     "github-hook",
     "announce",

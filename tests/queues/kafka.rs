@@ -7,14 +7,14 @@ use crate::harness::{Kafka, Site, kafka_brokers, unique, wait_for, wait_until};
 const PARTITIONS: i32 = 4;
 
 /// A site whose trigger `work` listens to a topic of its own, in a group of the same name.
-struct Work {
-    topic: String,
+pub(super) struct Work {
+    pub(super) topic: String,
     broker: Kafka,
-    site: Site,
+    pub(super) site: Site,
 }
 
 impl Work {
-    fn new(rest: &str) -> Work {
+    pub(super) fn new(rest: &str) -> Work {
         let (topic, broker) = (unique("work"), Kafka::connect(&kafka_brokers()));
         broker.create(&topic, PARTITIONS);
         let site = Site::new(&Work::config(&topic, rest));
@@ -25,7 +25,7 @@ impl Work {
         }
     }
 
-    fn config(topic: &str, rest: &str) -> String {
+    pub(super) fn config(topic: &str, rest: &str) -> String {
         let brokers = kafka_brokers();
         format!(
             r#"
@@ -43,7 +43,7 @@ retry = {{ attempts = 2, first = "1ms" }}
         )
     }
 
-    fn produce(&self, records: impl IntoIterator<Item = (String, String)>) {
+    pub(super) fn produce(&self, records: impl IntoIterator<Item = (String, String)>) {
         let records: Vec<_> = records.into_iter().collect();
         self.broker
             .produce(&self.topic, &records)
@@ -51,7 +51,7 @@ retry = {{ attempts = 2, first = "1ms" }}
     }
 
     /// How many records the group has committed.
-    fn committed(&self) -> i64 {
+    pub(super) fn committed(&self) -> i64 {
         let of = |partition| self.broker.committed(&self.topic, &self.topic, partition);
         (0..PARTITIONS).filter_map(of).sum()
     }
@@ -63,7 +63,7 @@ impl Drop for Work {
     }
 }
 
-fn count() -> String {
+pub(super) fn count() -> String {
     r#"{ "do": "count", "key": "n", "type": "" }"#.to_owned()
 }
 

@@ -1,6 +1,7 @@
 //! Queues: messages of RabbitMQ and records of Kafka, held by their broker until they are done.
 
 mod amqp;
+mod batches;
 mod connect;
 mod kafka;
 mod outage;

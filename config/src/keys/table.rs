@@ -157,7 +157,7 @@ keys! {
 "triggers.*.order_by": Order, optional, "Events that are equal here run one after another. Kafka does so by message key; there `partition` is stricter and `none` is free. An AMQP queue must have no other consumer.";
 "triggers.*.rate": Rate, optional, "The most attempts started in a while.";
 "triggers.*.unmatched": Word(&["settle", "dead-letter"]), default("settle"), "What becomes of an event of the source that no trigger matches: it is counted and let go, or becomes a dead letter. The same in all triggers of a source.";
-"triggers.*.batch": Table, optional, "Several events in one attempt." planned;
+"triggers.*.batch": Table, optional, "Several events in one attempt.";
 "triggers.*.batch.max": Whole(1, 10_000), default("500"), "The most events.";
 "triggers.*.batch.wait": Duration("0s", "5m"), default("200ms"), "How long the first one waits for more.";
 "triggers.*.batch.bytes": Size("1KiB", "64MiB"), default("4MiB"), "The most bytes of events, unless one alone has more.";

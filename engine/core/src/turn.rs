@@ -95,6 +95,41 @@ impl Line {
             })
     }
 
+    /// Which of these may run together, one after another: whoever waits for nobody else. They come in
+    /// the order of their places.
+    pub fn together(&self, places: &[Seq]) -> BTreeSet<Seq> {
+        let mut in_lane: HashMap<&str, usize> = HashMap::new();
+        let may = |place: &&Seq| {
+            let Some(turn) = self.turns.get(place) else {
+                return true;
+            };
+            let first = |key| self.keys.get(key).and_then(VecDeque::front);
+            let mut may = turn
+                .key
+                .as_ref()
+                .is_none_or(|key| first(key) == Some(place));
+            if let Some(lane) = &turn.lane {
+                let before = in_lane.entry(lane).or_default();
+                let next = self.lanes.get(lane).and_then(|lane| lane.get(*before));
+                may &= next == Some(place);
+                *before += usize::from(may);
+            }
+            may
+        };
+        places.iter().filter(may).copied().collect()
+    }
+
+    /// Those behind it in its lane, in their order.
+    pub fn behind(&self, place: Seq) -> impl Iterator<Item = Seq> {
+        let lane = self.turns.get(&place).and_then(|turn| turn.lane.as_ref());
+        let lane = lane.and_then(|lane| self.lanes.get(lane));
+        let behind = lane.into_iter().flat_map(move |lane| {
+            let at = lane.binary_search(&place).map_or(lane.len(), |at| at + 1);
+            lane.range(at..)
+        });
+        behind.copied()
+    }
+
     /// The delivery and all that share a lane or a key with it, or with one that does, and so on: if
     /// it goes where it will wait, none of these may pass it. In the order in which they came.
     pub fn connected(&self, place: Seq) -> Vec<Seq> {
@@ -181,6 +216,34 @@ mod tests {
         assert_eq!(line.connected(2), [1, 2, 4]);
         assert_eq!(line.connected(3), [3]);
         assert_eq!(line.connected(5), [5]);
+    }
+
+    #[test]
+    fn who_waits_for_nobody_else_goes_together() {
+        let mut line = Line::default();
+        let turns = [
+            turn(Some("a"), None),
+            turn(Some("a"), Some("k")),
+            turn(Some("a"), None),
+            turn(Some("b"), Some("k")),
+            turn(Some("b"), None),
+            turn(None, None),
+            turn(Some("a"), None),
+        ];
+        for (place, turn) in (1..).zip(turns) {
+            line.enter(place, turn);
+        }
+        let together = |places: &[Seq]| line.together(places).into_iter().collect::<Vec<_>>();
+        assert_eq!(together(&[1, 2, 3, 4, 5, 6, 7]), [1, 2, 3, 6, 7]);
+        // Who is left out stops all behind it.
+        assert_eq!(together(&[1, 3, 7]), [1]);
+        assert_eq!(together(&[2, 3, 6]), [6]);
+        assert_eq!(line.behind(2).collect::<Vec<_>>(), [3, 7]);
+        assert_eq!(line.behind(6).count(), 0);
+        for place in [1, 2] {
+            line.leave(place);
+        }
+        assert_eq!(line.together(&[3, 4, 5, 7]), [3, 4, 5, 7].into());
     }
 
     proptest! {

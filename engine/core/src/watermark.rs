@@ -73,15 +73,21 @@ impl Watermark {
         done
     }
 
-    /// The watermark and its stamp once this record is completed as well, which it is not yet.
-    pub fn with(&self, offset: i64) -> (i64, Option<i64>) {
-        let passed = self
-            .records
-            .iter()
-            .take_while(|record| record.done || record.offset == offset);
-        match passed.last() {
+    /// What will be completed once these records are as well, which they are not yet. They come in
+    /// order; what is completed beyond the watermark otherwise is not told again.
+    pub fn with(&self, mut offsets: Vec<i64>) -> Progress {
+        let closed =
+            |record: &&Record| record.done || offsets.binary_search(&record.offset).is_ok();
+        let passed = self.records.iter().take_while(closed).last();
+        let (watermark, stamp) = match passed {
             Some(last) => (last.offset + 1, Some(last.stamp)),
             None => (self.at, self.stamp),
+        };
+        offsets.retain(|offset| *offset >= watermark);
+        Progress {
+            watermark,
+            stamp,
+            completed: offsets,
         }
     }
 
@@ -137,9 +143,15 @@ mod tests {
         });
         let received = [9, 10, 11, 13, 17].map(|offset| mark.received(offset, offset * 100));
         assert_eq!(received, [true, false, false, true, false]);
-        assert_eq!(mark.with(11), (10, Some(1)));
+        let foreseen = |mark: &Watermark, offsets: &[i64]| {
+            let progress = mark.with(offsets.to_vec());
+            (progress.watermark, progress.stamp, progress.completed)
+        };
+        assert_eq!(foreseen(&mark, &[11]), (10, Some(1), vec![11]));
+        assert_eq!(foreseen(&mark, &[10, 11, 17]), (18, Some(1700), vec![]));
+        assert_eq!(foreseen(&mark, &[10, 17]), (11, Some(1000), vec![17]));
         assert!(!mark.completed(11));
-        assert_eq!(mark.with(10), (14, Some(1300)));
+        assert_eq!(foreseen(&mark, &[10]), (14, Some(1300), vec![]));
         assert!(mark.completed(10));
         assert_eq!((mark.at(), mark.len()), (14, 1));
         assert!(mark.completed(17));
@@ -179,9 +191,11 @@ mod tests {
                     break;
                 }
                 let done = open.remove(index.index(open.len()));
-                let foreseen = mark.with(done);
+                let foreseen = mark.with(vec![done]);
                 mark.completed(done);
-                prop_assert_eq!(foreseen.0, mark.at());
+                prop_assert_eq!(foreseen.watermark, mark.at());
+                let above = if done < mark.at() { vec![] } else { vec![done] };
+                prop_assert_eq!(foreseen.completed, above);
                 let first_open = open.iter().min();
                 let last_passed = all.iter().rfind(|&offset| first_open.is_none_or(|open| offset < open));
                 prop_assert_eq!(mark.at(), last_passed.map_or(0, |last| last + 1));

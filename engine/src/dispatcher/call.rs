@@ -23,7 +23,9 @@ use tokio::sync::oneshot;
 
 use super::{
     Dispatcher, Queue, Trigger,
-    attempt::{Completes, Ran, Running},
+    attempt::Running,
+    complete::{Completes, Ran},
+    settle::used,
 };
 use crate::clock;
 
@@ -221,16 +223,20 @@ impl Dispatcher {
         let trigger = &self.triggers[request.trigger];
         let running = Running {
             function: &trigger.function,
+            batch: false,
             trigger: &trigger.name,
             delivery: request.delivery,
             attempt: 1,
             event: &request.call.event,
             object: None,
+            completes: Completes::Call(trigger, request.identity.as_ref()),
         };
-        let completes = Completes::Call(trigger, request.identity.as_ref());
-        let answer = match self.run_to_commit(&running, completes).await {
+        let answer = match self.run_one(running).await {
             Ran::Committed(ended) => Answer::Replied(ended.reply.unwrap_or_default()),
             Ran::Failed(ended) => {
+                if let Some(used) = used(&trigger.function.plan.name, &ended) {
+                    self.spare_usage.add(used);
+                }
                 tracing::warn!(
                     delivery = %request.delivery, trigger = trigger.name, "{}", ended.outcome
                 );
@@ -248,7 +254,7 @@ impl Dispatcher {
                 }
                 None => Answer::Failed(request.delivery),
             },
-            Ran::Refused => return,
+            Ran::Refused | Ran::Again => return,
         };
         // A client that went is told nothing.
         _ = request.answer.send(answer);

@@ -47,6 +47,10 @@ impl Dispatcher {
                     let this = self.clone();
                     tasks.spawn(async move { this.run(queue, seq).await });
                 }
+                Step::StartBatch { queue, seqs } => {
+                    let this = self.clone();
+                    tasks.spawn(async move { this.run_together(queue, seqs).await });
+                }
                 Step::Load {
                     queue,
                     after,
@@ -100,6 +104,20 @@ impl Dispatcher {
         let mut dispatch = self.lock();
         dispatch.ended(queue, seq);
         if let Some(again) = again {
+            dispatch.arrived(queue, again);
+        }
+        drop(dispatch);
+        self.wake.notify_one();
+    }
+
+    /// Runs a batch, likewise.
+    async fn run_together(self: Arc<Self>, queue: usize, seqs: Vec<Seq>) {
+        let batch = self.run_batch(queue, seqs);
+        let ended = self.kill.run_until_cancelled(batch).await;
+        let (took_part, again) = ended.unwrap_or_default();
+        let mut dispatch = self.lock();
+        dispatch.ended_batch(queue, &took_part);
+        for again in again {
             dispatch.arrived(queue, again);
         }
         drop(dispatch);

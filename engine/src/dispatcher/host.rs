@@ -11,7 +11,7 @@ use tidemill_config::plan::Allow;
 use tidemill_core::{
     BoxFuture,
     event::{Event, Field, OWN},
-    host::{ByteRange, HostCalls, HostError, LogLevel, NewEvent},
+    host::{BatchCalls, ByteRange, HostCalls, HostError, LogLevel, NewEvent},
     identity::DeliveryId,
     ledger::Object,
 };
@@ -45,12 +45,18 @@ pub struct AttemptHost {
     pub(super) locks: KeyLocks,
     /// The keys whose locks this attempt holds, after a conflict.
     pub(super) held: BTreeSet<StoreKey>,
+    /// Its events, at least one.
+    pub(super) events: Vec<HostEvent>,
+    pub(super) effects: Mutex<Effects>,
+}
+
+/// What the host must know of an event.
+pub struct HostEvent {
     pub(super) delivery: DeliveryId,
     pub(super) attempt: u32,
     pub(super) traceparent: Option<String>,
     pub(super) hops: u32,
     pub(super) trigger: Option<Trigger>,
-    pub(super) effects: Mutex<Effects>,
 }
 
 impl AttemptHost {
@@ -76,16 +82,27 @@ impl AttemptHost {
         ))
     }
 
-    fn is_trigger(&self, bucket: &str, key: &str) -> bool {
-        self.trigger
-            .as_ref()
-            .is_some_and(|t| t.bucket == bucket && t.key == key)
+    /// The event that the handler is at; none, if it is at none of its batch yet.
+    fn event(&self) -> Option<&HostEvent> {
+        let current = self.effects().current()?;
+        self.events.get(current)
+    }
+
+    /// The object that triggered, if this is one.
+    fn triggering<'a>(&'a self, bucket: &str, key: &str) -> Option<&'a Trigger> {
+        let is_it = |trigger: &&'a Trigger| trigger.bucket == bucket && trigger.key == key;
+        let of = |event: &'a HostEvent| event.trigger.as_ref().filter(is_it);
+        match self.event() {
+            Some(event) => of(event),
+            // Before any event is begun, what is read is read for all.
+            None => self.events.iter().find_map(of),
+        }
     }
 
     fn may_read(&self, bucket: &str, key: &str) -> Result<(), HostError> {
         let read = &self.allow().read;
         let granted = read.iter().any(|name| name == bucket)
-            || (self.is_trigger(bucket, key) && read.iter().any(|name| name == "@event"));
+            || (read.iter().any(|name| name == "@event") && self.triggering(bucket, key).is_some());
         if granted {
             Ok(())
         } else {
@@ -95,17 +112,13 @@ impl AttemptHost {
 
     /// The version to insist on, if this is the object that triggered.
     fn pinned(&self, bucket: &str, key: &str) -> Option<&str> {
-        let trigger = self
-            .trigger
-            .as_ref()
-            .filter(|t| t.bucket == bucket && t.key == key)?;
-        trigger.etag.as_deref()
+        self.triggering(bucket, key)?.etag.as_deref()
     }
 
     /// Takes note if the object that triggered is not the one of the event any more.
     fn note_superseded(&self, pinned: bool, error: HostError) -> HostError {
         if pinned && matches!(error, HostError::NotFound | HostError::Changed) {
-            self.effects().superseded = true;
+            self.effects().supersede();
         }
         error
     }
@@ -136,9 +149,9 @@ impl AttemptHost {
             let stored = stored.map_err(failed)?;
             let last = stored.last().filter(|_| stored.len() == PAGE).cloned();
             keys.extend(stored);
-            for (key, value) in self.effects().written_keys(store) {
-                if value.is_none() {
-                    keys.remove(key);
+            for (key, there) in self.effects().written_keys(store) {
+                if !there {
+                    keys.remove(&key);
                 }
             }
             if last.is_none() || keys.len() >= PAGE {
@@ -146,10 +159,10 @@ impl AttemptHost {
             }
             from = last;
         };
-        for (key, value) in self.effects().written_keys(store) {
+        for (key, there) in self.effects().written_keys(store) {
             let follows = after.is_none_or(|after| key.as_str() > after);
-            if value.is_some() && follows && end.as_ref().is_none_or(|end| key <= end) {
-                keys.insert(key.clone());
+            if there && follows && end.as_ref().is_none_or(|end| key <= *end) {
+                keys.insert(key);
             }
         }
         Ok(keys.into_iter().take(PAGE).collect())
@@ -163,7 +176,9 @@ impl AttemptHost {
         limit: u64,
     ) -> Result<Bytes, HostError> {
         self.may_read(bucket, key)?;
-        let own = self.effects().own_object(bucket, key);
+        let own = self
+            .effects()
+            .own_object(&(bucket.to_owned(), key.to_owned()));
         if let Some(own) = own {
             return own.map(|content| slice(content, range));
         }
@@ -174,7 +189,9 @@ impl AttemptHost {
 
     async fn describe_object(&self, bucket: &str, key: &str) -> Result<Object, HostError> {
         self.may_read(bucket, key)?;
-        let own = self.effects().own_object(bucket, key);
+        let own = self
+            .effects()
+            .own_object(&(bucket.to_owned(), key.to_owned()));
         if let Some(own) = own {
             return own.map(|content| Object {
                 key: key.to_owned(),
@@ -253,9 +270,8 @@ impl HostCalls for AttemptHost {
             return Err(self.denied("write bucket", bucket, "write"));
         }
         self.objects.check_key(bucket, key)?;
-        self.effects()
-            .objects
-            .insert((bucket.to_owned(), key.to_owned()), content);
+        let place = (bucket.to_owned(), key.to_owned());
+        self.effects().write_object(place, content);
         Ok(())
     }
 
@@ -279,17 +295,22 @@ impl HostCalls for AttemptHost {
             return Err(self.denied("emit", &event.kind, "emit"));
         }
         let mut effects = self.effects();
-        let count = u32::try_from(effects.emitted.len()).unwrap_or(u32::MAX);
-        let id = self.delivery.emitted(count);
-        effects.emitted.push(Event {
+        let begun = effects.current();
+        let Some((begun, parent)) = begun.and_then(|n| Some((n, self.events.get(n)?))) else {
+            let text = "an event of the batch must be begun first".to_owned();
+            return Err(HostError::Denied(text));
+        };
+        let count = u32::try_from(effects.emitted(begun).len()).unwrap_or(u32::MAX);
+        let id = parent.delivery.emitted(count);
+        effects.emit(Event {
             id: id.clone(),
             source: format!("function:{}", self.function.plan.name),
             kind: event.kind,
             subject: event.subject,
             time: clock::now(),
             datacontenttype: event.datacontenttype,
-            traceparent: self.traceparent.clone(),
-            hops: self.hops + 1,
+            traceparent: parent.traceparent.clone(),
+            hops: parent.hops + 1,
             headers: event
                 .headers
                 .into_iter()
@@ -305,8 +326,11 @@ impl HostCalls for AttemptHost {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let (function, delivery, attempt) = (&self.function.plan.name, self.delivery, self.attempt);
-        let trace = trace::trace_id(self.traceparent.as_deref());
+        let function = &self.function.plan.name;
+        // What is said before any event of a batch is begun is said of the first one, too.
+        let event = self.event().unwrap_or(&self.events[0]);
+        let (delivery, attempt) = (event.delivery, event.attempt);
+        let trace = trace::trace_id(event.traceparent.as_deref());
         let fields = fields.join(" ");
         macro_rules! line {
             ($level:ident) => {
@@ -320,6 +344,16 @@ impl HostCalls for AttemptHost {
             LogLevel::Warn => line!(warn),
             LogLevel::Error => line!(error),
         }
+    }
+}
+
+impl BatchCalls for AttemptHost {
+    fn begin(&self, event: usize) {
+        self.effects().begin(event);
+    }
+
+    fn discard(&self, event: usize) {
+        self.effects().discard(event);
     }
 }
 

@@ -6,9 +6,12 @@ use tidemill_core::{
     outcome::{Outcome, Reply, Usage},
 };
 
+use tidemill_sandbox::Entry;
+
 use super::{
     Dispatcher,
-    attempt::{Completes, Ended, Ran, Running, object_of},
+    attempt::{Running, object_of},
+    complete::{Completes, Ended, Ran},
 };
 use crate::clock;
 
@@ -34,29 +37,31 @@ impl Dispatcher {
     /// Runs the function once with the event. Its effects are committed if it ends ok; a failure is
     /// told and neither retried nor kept. None, if there is no such function.
     pub async fn invoke(&self, function: &str, event: Event) -> Option<Invoked> {
+        let function = self.functions.get(function)?;
         let running = Running {
-            function: self.functions.get(function)?,
+            function,
+            // One that takes batches alone gets a batch of one.
+            batch: function.component.check(Entry::One).is_err(),
             trigger: TRIGGER,
             delivery: DeliveryId::derive(TRIGGER, &event.source, &event.id),
             attempt: 1,
             event: &event,
             object: object_of(&event, false),
+            completes: Completes::Nothing,
         };
-        let ended = match self.run_to_commit(&running, Completes::Nothing).await {
+        let ended = match self.run_one(running).await {
             Ran::Failed(ended) | Ran::Committed(ended) => ended,
-            Ran::Refused | Ran::Duplicate => {
+            Ran::Refused | Ran::Duplicate | Ran::Again => {
                 let reason = "the journal does not take its effects; the log says why".to_owned();
                 Ended::without_effects(Outcome::EffectFailed { reason }, clock::now())
             }
         };
-        let objects = ended.effects.objects.iter();
-        let written = objects.filter(|(_, content)| content.is_some());
         Some(Invoked {
             outcome: ended.outcome,
             reply: ended.reply,
-            usage: ended.usage,
-            emitted: ended.effects.emitted.len(),
-            written: written.map(|(place, _)| place.clone()).collect(),
+            usage: ended.usage.unwrap_or_default(),
+            emitted: ended.emitted,
+            written: ended.written,
         })
     }
 }

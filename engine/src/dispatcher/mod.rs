@@ -1,12 +1,16 @@
 //! The dispatcher: from an accepted event to the commit of what its handler did.
 //!
 //! An event enters by [`intake`], is matched and journaled; [`drive`] starts its deliveries as core
-//! decides; [`attempt`] runs one and [`settle`] commits how it ended. Everything a delivery causes
+//! decides; [`deliver`] takes one up, [`attempt`] runs it, [`complete`] commits what it did, and
+//! [`settle`] what becomes of it if it failed. Everything a delivery causes
 //! becomes durable in one commit, and nothing that is not durable is ever acted upon.
 
 mod attempt;
+mod batch;
 mod call;
 mod commit;
+mod complete;
+mod deliver;
 mod drive;
 mod effects;
 mod forward;
@@ -160,15 +164,25 @@ impl Dispatcher {
                 .push(index);
             let gate = function_names.binary_search(&&trigger.function.plan.name);
             let gate = gate.unwrap_or_default();
-            let rate = trigger.rate;
             queues.insert(trigger.name.clone(), Queue::Journaled.of(index));
             queues.insert(outbox_queue(&trigger.name), Queue::Outbox.of(index));
-            let queue = |gate, rate, held| QueueSettings { gate, rate, held };
-            settings.extend([
-                queue(gate, rate, false),
-                queue(gates.len(), None, false),
-                queue(gate, rate, true),
-            ]);
+            let journaled = QueueSettings {
+                gate,
+                rate: trigger.rate,
+                held: false,
+                batch: trigger.batch,
+            };
+            let outbox = QueueSettings {
+                gate: gates.len(),
+                rate: None,
+                held: false,
+                batch: None,
+            };
+            let held = QueueSettings {
+                held: true,
+                ..journaled
+            };
+            settings.extend([journaled, outbox, held]);
             gates.push(OUTBOX_CONCURRENCY);
         }
         Arc::new(Dispatcher {

@@ -11,7 +11,7 @@ use tidemill_core::{
 };
 use tidemill_journal::{Settle, Unit, UnitResult};
 
-use super::{Dispatcher, attempt::Ended, settle::record};
+use super::{Dispatcher, complete::Ended, settle::record};
 use crate::clock;
 
 /// The outbox tries by itself, for longer than an outage should last: what it carries is decided

@@ -6,19 +6,21 @@ use tidemill_core::{
     delivery::{AttemptRecord, Cause, Delivery, Work},
     destination::OutboxAction,
     dispatch::Waiting,
+    event::Event,
     identity::fingerprint,
     ledger, limits,
-    outcome::{Outcome, Usage},
+    outcome::{Outcome, Reply, Usage},
     retry::{RetryPolicy, Verdict},
     time::Timestamp,
 };
 use tidemill_journal::{
-    Accepted, EventId, KeyDone, NewDelivery, Settle, Unit, UnitResult, UsageEntry, WrittenObject,
+    Accepted, EventId, KeyDone, NewDelivery, Settle, Unit, UnitResult, UsageEntry,
 };
 
 use super::{
     Dispatcher, Trigger,
-    attempt::{Completes, Ended, Running, object_of},
+    attempt::{Running, object_of},
+    complete::{Completes, Ended},
     emitted_source,
     forward::Given,
     outbox_queue,
@@ -26,21 +28,24 @@ use super::{
 use crate::{clock, trace};
 
 impl Dispatcher {
-    /// What becomes durable with an attempt that ended ok: its effects, and what they complete.
-    pub(super) fn completion(
+    /// Adds what becomes durable with an event that ended ok, besides what it wrote: what it emitted and
+    /// replied, and what it completes.
+    pub(super) fn complete(
         &self,
+        unit: &mut Unit,
         run: &Running<'_>,
         completes: Completes<'_>,
-        ended: &Ended,
-        written: Vec<WrittenObject>,
-    ) -> Unit {
+        reply: Option<&Reply>,
+        emitted: &[Event],
+    ) {
         let now = clock::now();
-        let mut unit = match completes {
-            Completes::Delivery(_, delivery) => leave(delivery),
-            Completes::Held(_, held) => self.leave_held(held),
-            Completes::Call(..) | Completes::Nothing => Unit::default(),
-        };
-        for event in &ended.effects.emitted {
+        match completes {
+            Completes::Delivery(_, delivery) => leave(unit, delivery),
+            // Its offset goes with those of the others of its batch.
+            Completes::Held(_, held) => unit.event_ids.extend(remembered(&held.delivery)),
+            Completes::Call(..) | Completes::Nothing => {}
+        }
+        for event in emitted {
             let source = emitted_source(&event.kind);
             let routed = self.route(&source, event.clone(), None, false, now);
             unit.accept.extend(routed);
@@ -49,7 +54,6 @@ impl Dispatcher {
         | Completes::Held(trigger, _)
         | Completes::Call(trigger, _) = completes
         {
-            let reply = ended.reply.as_ref();
             let forwarded = self.forward_reply(trigger, run.event, run.delivery, reply, now);
             unit.accept.extend(forwarded);
         }
@@ -69,16 +73,9 @@ impl Dispatcher {
                 completed: now,
                 expires: now.plus(identity.window),
                 fingerprint: identity.fingerprint,
-                reply: Some(ended.reply.clone().unwrap_or_default()),
+                reply: Some(reply.cloned().unwrap_or_default()),
             }),
             Completes::Call(_, None) | Completes::Nothing => {}
-        }
-        Unit {
-            reads: ended.effects.reads(),
-            writes: ended.effects.writes(),
-            written,
-            usage: Some(usage(&run.function.plan.name, ended)),
-            ..unit
         }
     }
 
@@ -97,16 +94,12 @@ impl Dispatcher {
 
     /// Ends a delivery whose object is gone or was replaced: the event of what is there now, or of
     /// its deletion, is another delivery.
-    pub(super) async fn skip(
-        &self,
-        trigger: &Trigger,
-        delivery: &Delivery,
-        ended: &Ended,
-    ) -> Option<Waiting> {
-        let unit = Unit {
-            usage: Some(usage(&trigger.function.plan.name, ended)),
-            ..leave(delivery)
+    pub(super) async fn skip(&self, trigger: &Trigger, delivery: &Delivery, ended: &Ended) {
+        let mut unit = Unit {
+            usage: used(&trigger.function.plan.name, ended),
+            ..Unit::default()
         };
+        leave(&mut unit, delivery);
         if let Some(UnitResult::Committed { .. }) = self.commit_effects(unit).await {
             let (id, object) = (delivery.id, &delivery.event.subject);
             tracing::info!(
@@ -115,21 +108,17 @@ impl Dispatcher {
             );
             self.metrics.settled(&trigger.name, "skipped");
         }
-        None
     }
 
     /// Ends a delivery whose idempotency key another one completed.
-    pub(super) async fn duplicate(
-        &self,
-        trigger: &Trigger,
-        delivery: &Delivery,
-    ) -> Option<Waiting> {
-        if let Some(UnitResult::Committed { .. }) = self.commit_effects(leave(delivery)).await {
+    pub(super) async fn duplicate(&self, trigger: &Trigger, delivery: &Delivery) {
+        let mut unit = Unit::default();
+        leave(&mut unit, delivery);
+        if let Some(UnitResult::Committed { .. }) = self.commit_effects(unit).await {
             let (id, key) = (delivery.id, &delivery.key);
             tracing::debug!(delivery = %id, trigger = trigger.name, key, "a duplicate: not run");
             self.metrics.settled(&trigger.name, "duplicate");
         }
-        None
     }
 
     /// Settles an attempt that did not end ok: another one later, or a dead letter.
@@ -141,7 +130,7 @@ impl Dispatcher {
     ) -> Option<Waiting> {
         let function = &trigger.function;
         let record = record(delivery, ended, Some(function.component.digest()));
-        let used = usage(&function.plan.name, ended);
+        let used = used(&function.plan.name, ended);
         let policy = &trigger.retry;
         self.settle_failure(
             Some(trigger),
@@ -149,7 +138,7 @@ impl Dispatcher {
             delivery,
             &ended.outcome,
             record,
-            Some(used),
+            used,
         )
         .await
     }
@@ -223,14 +212,11 @@ impl Dispatcher {
 
 /// What becomes durable when a delivery is done, whatever else does: its id stays known, if nothing
 /// else knows it.
-fn leave(delivery: &Delivery) -> Unit {
-    Unit {
-        settle: vec![Settle::Done {
-            delivery: delivery.seq,
-        }],
-        event_ids: remembered(delivery).into_iter().collect(),
-        ..Unit::default()
-    }
+fn leave(unit: &mut Unit, delivery: &Delivery) {
+    unit.settle.push(Settle::Done {
+        delivery: delivery.seq,
+    });
+    unit.event_ids.extend(remembered(delivery));
 }
 
 /// The id of a delivery that is about to leave the journal, to be remembered.
@@ -309,17 +295,22 @@ fn cut(mut reason: String) -> String {
     reason
 }
 
-/// What an attempt adds to the account of its function.
-pub(super) fn usage(function: &str, ended: &Ended) -> UsageEntry {
+/// What an attempt that began then adds to the account of its function.
+pub(super) fn usage(function: &str, started: Timestamp, used: Usage) -> UsageEntry {
     const DAY_MS: i64 = 24 * 3600 * 1000;
-    let kib_ms = ended.usage.memory.div_ceil(1024) * ended.usage.wall_us.div_ceil(1000);
+    let kib_ms = used.memory.div_ceil(1024) * used.wall_us.div_ceil(1000);
     UsageEntry {
         function: function.to_owned(),
-        day: ended.started.0.div_euclid(DAY_MS),
+        day: started.0.div_euclid(DAY_MS),
         invocations: 1,
         used: Usage {
             memory: kib_ms,
-            ..ended.usage
+            ..used
         },
     }
+}
+
+/// The same, unless it is accounted for.
+pub(super) fn used(function: &str, ended: &Ended) -> Option<UsageEntry> {
+    Some(usage(function, ended.started, ended.usage?))
 }

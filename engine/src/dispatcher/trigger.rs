@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidemill_config::plan::{After, Idempotency};
 use tidemill_core::{
+    dispatch::Batch,
     event::METHOD,
     filter::{Filter, ObjectFilter},
     rate::Rate,
@@ -31,6 +32,8 @@ pub struct Trigger {
     pub order: Order,
     /// How often attempts start at most.
     pub rate: Option<Rate>,
+    /// Whether several of its deliveries run in one attempt.
+    pub batch: Option<Batch>,
     /// The function it runs.
     pub function: Arc<Deployed>,
     /// What follows a failure.

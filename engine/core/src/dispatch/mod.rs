@@ -14,7 +14,10 @@ mod model_test;
 #[cfg(test)]
 mod sharing_test;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use crate::{
     delivery::Seq,
@@ -31,7 +34,7 @@ pub type QueueIndex = usize;
 pub type GateIndex = usize;
 
 /// What each turn of the round robin adds to a queue's deficit.
-const QUANTUM: u64 = 8;
+const QUANTUM: i64 = 8;
 /// The bytes of an event that cost as much as the delivery itself.
 const BYTES_PER_COST: usize = 64 << 10;
 
@@ -45,6 +48,19 @@ pub struct QueueSettings {
     /// Whether somebody else keeps its deliveries: nothing of it is in the journal, so it never
     /// loads, and all that arrives stays in memory.
     pub held: bool,
+    /// Whether its deliveries start several at a time.
+    pub batch: Option<Batch>,
+}
+
+/// How many deliveries start together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The most deliveries.
+    pub max: usize,
+    /// How long the first one waits for more, from when it is due.
+    pub wait: Duration,
+    /// The most bytes of events, unless one alone has more.
+    pub bytes: usize,
 }
 
 /// A delivery that waits.
@@ -59,13 +75,13 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    fn cost(&self) -> u64 {
-        1 + (self.size / BYTES_PER_COST) as u64
+    fn cost(&self) -> i64 {
+        1 + (self.size / BYTES_PER_COST) as i64
     }
 }
 
 /// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Start this delivery, and call [`Dispatch::ended`] when it has ended.
     Start {
@@ -73,6 +89,14 @@ pub enum Step {
         queue: QueueIndex,
         /// Which.
         seq: Seq,
+    },
+    /// Start these together, and call [`Dispatch::ended_batch`] when all have ended. They pass the gate
+    /// as one.
+    StartBatch {
+        /// Their queue.
+        queue: QueueIndex,
+        /// Which, in their order. At least one.
+        seqs: Vec<Seq>,
     },
     /// Read the next page of this queue from the journal and pass it to [`Dispatch::loaded`].
     Load {
@@ -92,7 +116,8 @@ pub enum Step {
 enum Place {
     /// Nothing waits.
     Idle,
-    /// The first delivery is due then, or the rate allows one then.
+    /// The first delivery is due then, or has waited long enough for others, or the rate allows one
+    /// then.
     Timer(Timestamp),
     /// In the ring, with something due.
     Ring,
@@ -105,7 +130,9 @@ struct Queue {
     gate: GateIndex,
     window: Window,
     place: Place,
-    deficit: u64,
+    /// A batch may cost more than there is: the rest is owed, and paid by turns without a start.
+    deficit: i64,
+    batch: Option<Batch>,
     /// Whether it has been given its quantum in this turn.
     in_turn: bool,
     meter: Option<Meter>,
@@ -116,6 +143,25 @@ struct Gate {
     cap: usize,
     running: usize,
     blocked: Vec<QueueIndex>,
+}
+
+impl Queue {
+    /// It leaves the ring. No queue collects credit by resting, and none gets rid of what it owes.
+    fn rest(&mut self, place: Place) {
+        self.place = place;
+        self.in_turn = false;
+        self.deficit = self.deficit.min(0);
+    }
+
+    /// Starts the first. The rate has a say in when a batch starts, and counts all of it.
+    fn start(&mut self, now: Timestamp) -> Option<Seq> {
+        let started = self.window.start()?;
+        self.deficit -= started.cost();
+        if let Some(meter) = &mut self.meter {
+            meter.start(now);
+        }
+        Some(started.seq)
+    }
 }
 
 /// The state of the round robin.
@@ -151,10 +197,12 @@ impl Dispatch {
             gate: settings.gate,
             window: match settings.held {
                 true => Window::held(),
-                false => Window::new(window),
+                // So that even the largest batch can be full.
+                false => Window::new(settings.batch.map_or(window, |one| window.max(one.max))),
             },
             place: Place::Idle,
             deficit: 0,
+            batch: settings.batch,
             in_turn: false,
             meter: settings.rate.map(Meter::new),
         };
@@ -196,7 +244,14 @@ impl Dispatch {
 
     /// A started delivery has ended. If it is to run again, [`Dispatch::arrived`] follows.
     pub fn ended(&mut self, queue: QueueIndex, seq: Seq) {
-        self.queues[queue].window.ended(seq);
+        self.ended_batch(queue, &[seq]);
+    }
+
+    /// A batch has ended: these, and those that were [withdrawn](Dispatch::withdraw) before.
+    pub fn ended_batch(&mut self, queue: QueueIndex, seqs: &[Seq]) {
+        for seq in seqs {
+            self.queues[queue].window.ended(*seq);
+        }
         let gate = &mut self.gates[self.queues[queue].gate];
         gate.running -= 1;
         self.running -= 1;
@@ -206,7 +261,12 @@ impl Dispatch {
         }
     }
 
-    /// How many deliveries are running.
+    /// One of a started batch takes no part in it, and is as one that never arrived.
+    pub fn withdraw(&mut self, queue: QueueIndex, seq: Seq) {
+        self.queues[queue].window.ended(seq);
+    }
+
+    /// How many attempts are running. A batch is one.
     pub fn running(&self) -> usize {
         self.running
     }
@@ -251,14 +311,22 @@ impl Dispatch {
             let queue = &mut self.queues[index];
             let gate = &mut self.gates[queue.gate];
             let Some(first) = queue.window.first().filter(|first| first.due <= now) else {
-                // No queue collects credit by resting.
-                queue.place = Place::Idle;
-                queue.in_turn = false;
-                queue.deficit = 0;
+                queue.rest(Place::Idle);
                 self.ring.pop_front();
                 self.place(index);
                 continue;
             };
+            let mut count = 1;
+            if let Some(batch) = &queue.batch {
+                let ripe = first.due.plus(batch.wait);
+                if ripe > now && !queue.window.fills(now, batch) {
+                    queue.rest(Place::Timer(ripe));
+                    self.timers.insert((ripe, index));
+                    self.ring.pop_front();
+                    continue;
+                }
+                (count, _) = queue.window.gather(now, batch);
+            }
             if gate.running >= gate.cap {
                 // It keeps its turn and its credit, or others would always pass it.
                 queue.place = Place::Blocked;
@@ -270,9 +338,7 @@ impl Dispatch {
                 && let Some(at) = meter.wait(now)
             {
                 // It rests as if it had nothing that is due.
-                queue.place = Place::Timer(at);
-                queue.in_turn = false;
-                queue.deficit = 0;
+                queue.rest(Place::Timer(at));
                 self.timers.insert((at, index));
                 self.ring.pop_front();
                 continue;
@@ -286,17 +352,15 @@ impl Dispatch {
                 self.ring.rotate_left(1);
                 continue;
             }
-            queue.deficit -= first.cost();
-            queue.window.start();
-            if let Some(meter) = &mut queue.meter {
-                meter.start(now);
-            }
             gate.running += 1;
             self.running += 1;
+            let batch = queue.batch.is_some();
+            let seqs = (0..count).filter_map(|_| queue.start(now)).collect();
             self.look_for_hunger(index);
-            return Step::Start {
-                queue: index,
-                seq: first.seq,
+            let (queue, seq) = (index, first.seq);
+            return match batch {
+                true => Step::StartBatch { queue, seqs },
+                false => Step::Start { queue, seq },
             };
         }
         Step::Wait(self.timers.first().map(|(due, _)| *due))

@@ -11,11 +11,13 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::turn::Turn;
 
-const QUEUES: [QueueSettings; 4] = [
+const QUEUES: [QueueSettings; 6] = [
     queue(0, None, false),
     queue(0, Some(3), false),
     queue(1, None, false),
     queue(1, Some(2), true),
+    batches(0, false),
+    batches(1, true),
 ];
 const GATES: [usize; 2] = [2, 3];
 const CAP: usize = 4;
@@ -30,7 +32,24 @@ const fn queue(gate: GateIndex, count: Option<u32>, held: bool) -> QueueSettings
         }),
         None => None,
     };
-    QueueSettings { gate, rate, held }
+    QueueSettings {
+        gate,
+        rate,
+        held,
+        batch: None,
+    }
+}
+
+const fn batches(gate: GateIndex, held: bool) -> QueueSettings {
+    let batch = Batch {
+        max: 5,
+        wait: Duration::from_millis(20),
+        bytes: 500_000,
+    };
+    QueueSettings {
+        batch: Some(batch),
+        ..queue(gate, None, held)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -104,19 +123,19 @@ impl Row {
 }
 
 /// What the journal has and the dispatch has not heard of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum News {
     /// It was accepted, or is not blocked any more.
     Arrived(QueueIndex, Waiting),
-    /// It ended, and may run again.
-    Ended(QueueIndex, Seq, Option<Waiting>),
+    /// An attempt ended, and some of it may run again.
+    Ended(QueueIndex, Vec<Seq>, Vec<Waiting>),
 }
 
 impl News {
-    fn seq(&self) -> Seq {
+    fn seqs(&self) -> Vec<Seq> {
         match self {
-            News::Arrived(_, waiting) => waiting.seq,
-            News::Ended(_, seq, _) => *seq,
+            News::Arrived(_, waiting) => vec![waiting.seq],
+            News::Ended(_, seqs, _) => seqs.clone(),
         }
     }
 }
@@ -126,7 +145,8 @@ struct Model {
     now: Timestamp,
     next_seq: Seq,
     rows: BTreeMap<Seq, Row>,
-    running: Vec<(QueueIndex, Seq)>,
+    /// Attempts, of one or several.
+    running: Vec<(QueueIndex, Vec<Seq>)>,
     news: Vec<News>,
     pages: Vec<(QueueIndex, Vec<Waiting>)>,
     /// What ran by a page before the news of its arrival came: the news is wrong by then.
@@ -176,15 +196,18 @@ impl Model {
                     .for_each(|n| self.arrive(queue, n * gap, 0, Turn::default()));
             }
             Act::End { which, retry } if !self.running.is_empty() => {
-                let (queue, seq) = self.running.swap_remove(which % self.running.len());
-                self.end(queue, seq, retry.filter(|_| !QUEUES[queue].held));
+                let (queue, seqs) = self.running.swap_remove(which % self.running.len());
+                self.end(queue, seqs, retry.filter(|_| !QUEUES[queue].held));
             }
             Act::Tell { which } if !self.news.is_empty() => {
                 match self.news.swap_remove(which % self.news.len()) {
                     News::Arrived(queue, waiting) => self.dispatch.arrived(queue, waiting),
-                    News::Ended(queue, seq, again) => {
-                        self.dispatch.ended(queue, seq);
-                        if let Some(again) = again {
+                    News::Ended(queue, seqs, again) => {
+                        match (QUEUES[queue].batch, &*seqs) {
+                            (None, [seq]) => self.dispatch.ended(queue, *seq),
+                            _ => self.dispatch.ended_batch(queue, &seqs),
+                        }
+                        for again in again {
                             self.dispatch.arrived(queue, again);
                         }
                     }
@@ -233,19 +256,22 @@ impl Model {
         row.turn.is_blocked(ahead.map(|(_, other)| &other.turn))
     }
 
-    /// The commit that ends an attempt.
-    fn end(&mut self, queue: QueueIndex, seq: Seq, retry: Option<i64>) {
-        if self.news.iter().any(|news| news.seq() == seq) {
-            self.outrun.insert(seq);
+    /// The commit that ends an attempt. If there is something to run again, every other one is.
+    fn end(&mut self, queue: QueueIndex, seqs: Vec<Seq>, retry: Option<i64>) {
+        let mut again = Vec::new();
+        for (n, &seq) in seqs.iter().enumerate() {
+            if self.news.iter().any(|news| news.seqs().contains(&seq)) {
+                self.outrun.insert(seq);
+            }
+            let Some(delay) = retry.filter(|_| n % 2 == 0) else {
+                self.leave(seq);
+                continue;
+            };
+            let row = self.rows.get_mut(&seq).expect("it is pending");
+            row.waiting.due = Timestamp(self.now.0 + delay);
+            again.push(row.waiting);
         }
-        let Some(delay) = retry else {
-            self.news.push(News::Ended(queue, seq, None));
-            self.leave(seq);
-            return;
-        };
-        let row = self.rows.get_mut(&seq).expect("it is pending");
-        row.waiting.due = Timestamp(self.now.0 + delay);
-        self.news.push(News::Ended(queue, seq, Some(row.waiting)));
+        self.news.push(News::Ended(queue, seqs, again));
     }
 
     /// It is pending no more, and others may not be blocked any more.
@@ -286,7 +312,30 @@ impl Model {
     fn drive(&mut self) {
         loop {
             match self.dispatch.next(self.now) {
-                Step::Start { queue, seq } => self.start(queue, seq),
+                Step::Start { queue, seq } => {
+                    assert_eq!(QUEUES[queue].batch, None);
+                    match self.start(queue, seq) {
+                        true => self.running.push((queue, vec![seq])),
+                        false => self.dispatch.ended(queue, seq),
+                    }
+                    self.caps_hold(queue);
+                }
+                Step::StartBatch { queue, seqs } => {
+                    self.is_time(queue, &seqs);
+                    self.running.push((queue, Vec::new()));
+                    for seq in seqs {
+                        if self.start(queue, seq) {
+                            let (_, batch) = self.running.last_mut().expect("it was pushed");
+                            batch.push(seq);
+                        } else {
+                            self.dispatch.withdraw(queue, seq);
+                        }
+                    }
+                    self.caps_hold(queue);
+                    if self.running.pop_if(|(_, batch)| batch.is_empty()).is_some() {
+                        self.dispatch.ended_batch(queue, &[]);
+                    }
+                }
                 Step::Load {
                     queue,
                     after,
@@ -308,7 +357,30 @@ impl Model {
         }
     }
 
-    fn start(&mut self, queue: QueueIndex, seq: Seq) {
+    /// Whether a batch is full, or its first one has waited long enough.
+    fn is_time(&self, queue: QueueIndex, seqs: &[Seq]) {
+        let batch = QUEUES[queue].batch.expect("it has batches");
+        assert!((1..=batch.max).contains(&seqs.len()), "{seqs:?}");
+        let rows = seqs.iter().filter_map(|seq| self.rows.get(seq));
+        let rows: Vec<&Waiting> = rows.map(|row| &row.waiting).collect();
+        if rows.len() < seqs.len() || seqs.iter().any(|seq| self.outrun.contains(seq)) {
+            // Of what is gone, or news is late about, the model does not know what the dispatch did.
+            return;
+        }
+        let bytes: usize = rows.iter().map(|one| one.size).sum();
+        assert!(seqs.len() == 1 || bytes <= batch.bytes, "{bytes} bytes");
+        // A page may have brought what the news of is late, so any other one may be next.
+        let others = self.rows.values().filter(|row| row.queue == queue);
+        let mut others = others.filter(|row| !seqs.contains(&row.waiting.seq));
+        let full = seqs.len() == batch.max
+            || bytes >= batch.bytes
+            || others.any(|other| bytes + other.waiting.size > batch.bytes);
+        let ripe = rows[0].due.plus(batch.wait) <= self.now;
+        assert!(full || ripe, "too early: {seqs:?}");
+    }
+
+    /// Whether it is there still.
+    fn start(&mut self, queue: QueueIndex, seq: Seq) -> bool {
         self.starts[queue].push(self.now);
         if let Some(rate) = QUEUES[queue].rate {
             let recent = |at: &&Timestamp| self.now < at.plus(rate.per);
@@ -318,11 +390,12 @@ impl Model {
         let outrun = self.outrun.contains(&seq);
         let Some(row) = self.rows.get(&seq) else {
             assert!(outrun, "only late news tells of what is gone");
-            self.dispatch.ended(queue, seq);
-            return;
+            return false;
         };
         assert_eq!(row.queue, queue);
-        for (other_queue, other) in &self.running {
+        let running = self.running.iter();
+        let running = running.flat_map(|(queue, seqs)| seqs.iter().map(move |seq| (queue, seq)));
+        for (other_queue, other) in running {
             assert_ne!(*other, seq, "it runs already");
             let other = &self.rows[other].turn;
             let same = |one: &Option<String>, two| one.is_some() && one == two;
@@ -334,8 +407,8 @@ impl Model {
         }
         if !outrun {
             assert!(row.waiting.due <= self.now, "it is due");
-            let news = self.news.iter().map(News::seq);
-            let running = self.running.iter().map(|(_, seq)| *seq);
+            let news = self.news.iter().flat_map(News::seqs);
+            let running = self.running.iter().flat_map(|(_, seqs)| seqs.clone());
             let taken: HashSet<Seq> = news.chain(running).collect();
             let own = self.rows.values();
             let own = own.filter(|other| other.queue == queue && !other.blocked);
@@ -343,7 +416,10 @@ impl Model {
             let first = first.map(Row::key).min();
             assert!(first.is_none_or(|first| row.key() <= first), "in order");
         }
-        self.running.push((queue, seq));
+        true
+    }
+
+    fn caps_hold(&self, queue: QueueIndex) {
         let gate = QUEUES[queue].gate;
         let in_gate = self.running.iter().filter(|(q, _)| QUEUES[*q].gate == gate);
         assert!(in_gate.count() <= GATES[gate], "the gate's cap holds");
@@ -363,7 +439,8 @@ proptest! {
                 let (waiting, more) = model.dispatch.waiting(queue);
                 let loads = model.pages.iter().any(|(loads, _)| *loads == queue);
                 let unbounded = settings.held || loads;
-                prop_assert!(unbounded || waiting <= 2 * WINDOW, "{waiting} in memory");
+                let window = settings.batch.map_or(WINDOW, |batch| batch.max);
+                prop_assert!(unbounded || waiting <= 2 * window, "{waiting} in memory");
                 prop_assert!(!settings.held || !more, "all of it is in memory");
             }
         }

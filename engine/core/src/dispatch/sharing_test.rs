@@ -9,6 +9,7 @@ fn through(gate: GateIndex) -> QueueSettings {
         gate,
         rate: None,
         held: false,
+        batch: None,
     }
 }
 
@@ -17,6 +18,7 @@ fn held(rate: Option<Rate>) -> QueueSettings {
         gate: 0,
         rate,
         held: true,
+        batch: None,
     }
 }
 
@@ -35,41 +37,50 @@ fn due(seq: Seq, due: i64) -> Waiting {
 
 /// Queues that always have work, each with events of one size, over one gate.
 fn starts_by_queue(sizes: &[usize], cap: usize, starts: usize) -> Vec<u64> {
-    let mut dispatch = Dispatch::new(&vec![through(0); sizes.len()], &[cap], usize::MAX);
-    let mut counts = vec![0; sizes.len()];
+    let queues: Vec<_> = sizes.iter().map(|&size| (size, None)).collect();
+    shared(&queues, cap, starts)
+}
+
+/// The same, of queues that may start several at a time.
+fn shared(queues: &[(usize, Option<Batch>)], cap: usize, starts: usize) -> Vec<u64> {
+    let size = |queue: usize| queues[queue].0;
+    let settings = queues.iter().map(|(_, batch)| QueueSettings {
+        batch: *batch,
+        ..through(0)
+    });
+    let settings: Vec<_> = settings.collect();
+    let mut dispatch = Dispatch::new(&settings, &[cap], usize::MAX);
+    let mut counts = vec![0; queues.len()];
     let mut seq = 0;
-    let mut running = VecDeque::new();
+    let mut running: VecDeque<(QueueIndex, Vec<Seq>)> = VecDeque::new();
     while counts.iter().sum::<u64>() < starts as u64 {
+        let mut begun = None;
         match dispatch.next(Timestamp(0)) {
             Step::Load { queue, .. } => {
                 let page = (0..2).map(|n| Waiting {
                     seq: seq + n,
                     due: Timestamp(0),
-                    size: sizes[queue],
+                    size: size(queue),
                 });
                 dispatch.loaded(queue, page.collect());
                 seq += 2;
             }
-            Step::Start {
-                queue,
-                seq: started,
-            } => {
-                counts[queue] += 1;
-                running.push_back((queue, started));
-                dispatch.arrived(
-                    queue,
-                    Waiting {
-                        seq,
-                        due: Timestamp(0),
-                        size: sizes[queue],
-                    },
-                );
+            Step::Start { queue, seq } => begun = Some((queue, vec![seq])),
+            Step::StartBatch { queue, seqs } => begun = Some((queue, seqs)),
+            Step::Wait(_) => {
+                let (queue, seqs) = running.pop_front().expect("something runs");
+                dispatch.ended_batch(queue, &seqs);
+            }
+        }
+        if let Some((queue, seqs)) = begun {
+            counts[queue] += seqs.len() as u64;
+            for _ in &seqs {
+                let size = size(queue);
+                let due = Timestamp(0);
+                dispatch.arrived(queue, Waiting { seq, due, size });
                 seq += 1;
             }
-            Step::Wait(_) => {
-                let (queue, seq) = running.pop_front().expect("something runs");
-                dispatch.ended(queue, seq);
-            }
+            running.push_back((queue, seqs));
         }
     }
     counts
@@ -93,6 +104,82 @@ fn large_events_count_for_more_but_never_starve() {
         assert!(counts[0] > counts[1], "cap {cap}: {counts:?}");
         assert!(counts[1] >= 3, "cap {cap}: {counts:?}");
     }
+}
+
+#[test]
+fn a_batch_costs_what_its_events_cost() {
+    let batch = |max, bytes| Batch {
+        max,
+        wait: Duration::ZERO,
+        bytes,
+    };
+    let many = Some(batch(100, usize::MAX));
+    for cap in [1, 3] {
+        let counts = shared(&[(100, many), (100, None), (100, None)], cap, 6000);
+        assert!(
+            counts.iter().all(|&n| (1800..=2200).contains(&n)),
+            "cap {cap}: {counts:?}"
+        );
+    }
+}
+
+#[test]
+fn a_batch_starts_when_it_is_full_or_its_first_has_waited() {
+    let batch = Batch {
+        max: 3,
+        wait: Duration::from_millis(100),
+        bytes: 1000,
+    };
+    let settings = QueueSettings {
+        batch: Some(batch),
+        ..held(None)
+    };
+    let mut dispatch = Dispatch::new(&[settings], &[9], 9);
+    let sized = |seq, at, size| Waiting {
+        size,
+        ..due(seq, at)
+    };
+    let starts = |seqs: &[Seq]| Step::StartBatch {
+        queue: 0,
+        seqs: seqs.to_vec(),
+    };
+    // Nobody comes: it goes alone.
+    dispatch.arrived(0, due(1, 0));
+    assert_eq!(
+        dispatch.next(Timestamp(0)),
+        Step::Wait(Some(Timestamp(100)))
+    );
+    dispatch.arrived(0, due(2, 60));
+    // What is not due is no company.
+    dispatch.arrived(0, due(3, 500));
+    assert_eq!(
+        dispatch.next(Timestamp(60)),
+        Step::Wait(Some(Timestamp(100)))
+    );
+    assert_eq!(dispatch.next(Timestamp(100)), starts(&[1, 2]));
+    // Full by number.
+    for seq in 4..8 {
+        dispatch.arrived(0, due(seq, 101));
+    }
+    assert_eq!(dispatch.next(Timestamp(101)), starts(&[4, 5, 6]));
+    assert_eq!(
+        dispatch.next(Timestamp(101)),
+        Step::Wait(Some(Timestamp(201)))
+    );
+    // Full by bytes: the next one is too much.
+    dispatch.arrived(0, sized(8, 102, 600));
+    dispatch.arrived(0, sized(9, 103, 600));
+    assert_eq!(dispatch.next(Timestamp(103)), starts(&[7, 8]));
+    // One alone may be larger.
+    dispatch.arrived(0, sized(10, 104, 5000));
+    assert_eq!(dispatch.next(Timestamp(203)), starts(&[9]));
+    assert_eq!(dispatch.next(Timestamp(203)), starts(&[10]));
+    assert_eq!(dispatch.running(), 5);
+    // One that withdrew comes again as if it were new.
+    dispatch.withdraw(0, 10);
+    dispatch.arrived(0, due(10, 203));
+    dispatch.ended_batch(0, &[]);
+    assert_eq!(dispatch.next(Timestamp(303)), starts(&[10]));
 }
 
 /// All that starts at this time, each ending at once.

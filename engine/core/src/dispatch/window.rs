@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::Waiting;
+use super::{Batch, Waiting};
 use crate::{delivery::Seq, time::Timestamp};
 
 type Key = (Timestamp, Seq);
@@ -15,6 +15,8 @@ type Key = (Timestamp, Seq);
 pub(super) struct Window {
     limit: usize,
     waiting: BTreeMap<Key, Waiting>,
+    /// Bytes of these events.
+    bytes: usize,
     /// All that waits in memory or runs, so that a page cannot bring it a second time.
     known: HashSet<Seq>,
     /// If more waits in the journal: all of it sorts after this.
@@ -36,6 +38,7 @@ impl Window {
         Window {
             limit,
             waiting: BTreeMap::new(),
+            bytes: 0,
             known: HashSet::new(),
             more_after: Some(None),
             loading: None,
@@ -68,9 +71,31 @@ impl Window {
         self.waiting.first_key_value().map(|(_, waiting)| *waiting)
     }
 
+    /// How many from the first on may start as a batch now, and whether it has no room for more. At
+    /// least one, if the first is due.
+    pub(super) fn gather(&self, now: Timestamp, batch: &Batch) -> (usize, bool) {
+        let (mut count, mut bytes) = (0, 0);
+        for waiting in self.waiting.values().take_while(|one| one.due <= now) {
+            bytes += waiting.size;
+            if count == batch.max || (count > 0 && bytes > batch.bytes) {
+                return (count, true);
+            }
+            count += 1;
+        }
+        (count, count >= batch.max || bytes >= batch.bytes)
+    }
+
+    /// Whether there is a full batch now. Quick, as long as there cannot be.
+    pub(super) fn fills(&self, now: Timestamp, batch: &Batch) -> bool {
+        let may = self.waiting.len() >= batch.max || self.bytes >= batch.bytes;
+        may && self.gather(now, batch).1
+    }
+
     /// Takes the first out; it stays known until it ends.
-    pub(super) fn start(&mut self) {
-        self.waiting.pop_first();
+    pub(super) fn start(&mut self) -> Option<Waiting> {
+        let (_, first) = self.waiting.pop_first()?;
+        self.bytes -= first.size;
+        Some(first)
     }
 
     pub(super) fn ended(&mut self, seq: Seq) {
@@ -136,6 +161,7 @@ impl Window {
 
     fn insert(&mut self, delivery: Waiting) {
         if self.known.insert(delivery.seq) {
+            self.bytes += delivery.size;
             self.waiting.insert((delivery.due, delivery.seq), delivery);
         }
     }
@@ -150,6 +176,7 @@ impl Window {
             && let Some((_, delivery)) = self.waiting.pop_last()
         {
             self.known.remove(&delivery.seq);
+            self.bytes -= delivery.size;
         }
         let last = self.waiting.last_key_value().map(|(key, _)| *key);
         self.more_after = Some(last);

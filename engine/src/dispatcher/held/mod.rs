@@ -14,6 +14,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tidemill_core::{
     BoxFuture,
+    delivery::Seq,
     dispatch::Waiting,
     hold::{Held, Holds, Partition, Position, Settlement},
     intake::IntakeError,
@@ -144,7 +145,8 @@ impl Dispatcher {
                 }
                 let lane = self.lane(trigger, &new, entry.position.as_ref());
                 let held = state.stand_in_line(trigger, lane, new, event, &mut entry);
-                if state.has_turn(&held) {
+                // Whoever comes to a batch without those ahead of it is sent back.
+                if state.has_turn(&held) || self.triggers[trigger].batch.is_some() {
                     ready.push((trigger, held.waits(now)));
                 }
                 deliveries.push(held);
@@ -217,20 +219,57 @@ impl Dispatcher {
 
     /// Takes a delivery out of the line, which ends it here; those behind it may have their turn.
     fn leave(&self, held: &HeldDelivery) {
-        let mut state = self.held.lock();
-        if state.deliveries.remove(&held.place).is_none() {
+        self.leave_all(&[held]);
+    }
+
+    /// The same for several of one trigger.
+    fn leave_all(&self, all: &[&HeldDelivery]) {
+        let Some(trigger) = all.first().map(|held| held.trigger) else {
             return;
+        };
+        let mut state = self.held.lock();
+        let mut left = Vec::with_capacity(all.len());
+        for held in all {
+            if state.deliveries.remove(&held.place).is_some() {
+                state.by_id.remove(&held.delivery.id);
+                state.no_longer_taken_over(held);
+                left.push(held.place);
+            }
         }
-        state.by_id.remove(&held.delivery.id);
-        state.no_longer_taken_over(held);
-        let ready = state.step_out(held.trigger, held.place);
+        let ready = state.step_out(trigger, &left, self.riders(trigger));
         drop(state);
-        if held.settled.borrow().is_some() {
+        for held in all.iter().filter(|held| held.settled.borrow().is_some()) {
             for place in lock(&held.elsewhere).drain(..) {
-                self.held.offsets.completed(&place, held.trigger);
+                self.held.offsets.completed(&place, trigger);
             }
         }
         self.stand_by(ready);
+    }
+
+    /// How many of a lane may come to a batch behind their first one.
+    fn riders(&self, trigger: usize) -> usize {
+        self.triggers[trigger]
+            .batch
+            .map_or(0, |batch| batch.max - 1)
+    }
+
+    /// Which of these may run together, in their order. The others are sent back, until it is their turn.
+    pub(in crate::dispatcher) fn take_together(&self, trigger: usize, places: &[Seq]) -> Vec<Seq> {
+        let queue = Queue::Held.of(trigger);
+        let mut places = places.to_vec();
+        places.sort_unstable();
+        let state = self.held.lock();
+        let together = state.lines.get(&trigger).map(|line| line.together(&places));
+        // Under the lock of the line: whoever's turn comes afterwards arrives anew.
+        let mut dispatch = self.lock();
+        places.retain(|place| {
+            let stays = together.as_ref().is_none_or(|them| them.contains(place));
+            if !stays {
+                dispatch.withdraw(queue, *place);
+            }
+            stays
+        });
+        places
     }
 
     /// Tells the dispatch whose turn it is.

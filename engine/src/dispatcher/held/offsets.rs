@@ -86,23 +86,41 @@ impl Offsets {
 }
 
 impl Dispatcher {
-    /// The step that a log takes when this delivery leaves it; none, if the log is there no more.
-    pub(super) fn offsets_step(&self, held: &HeldDelivery) -> Option<OffsetsMove> {
-        let place = held.log.as_ref()?;
-        let mut partitions = self.held.offsets.lock();
-        if partitions.log(&place.partition) != place.log {
-            return None;
+    /// The steps that logs take when these deliveries of one trigger leave them together. A log that
+    /// is there no more takes none.
+    pub(in crate::dispatcher) fn offsets_steps(&self, all: &[&HeldDelivery]) -> Vec<OffsetsMove> {
+        let mut by_log: Vec<(&HeldDelivery, &Place, Vec<i64>)> = Vec::new();
+        for held in all {
+            let Some(place) = &held.log else { continue };
+            let same = |(_, other, _): &&mut (_, &Place, _)| {
+                other.partition == place.partition && other.log == place.log
+            };
+            match by_log.iter_mut().find(same) {
+                Some((_, _, offsets)) => offsets.push(place.offset),
+                None => by_log.push((held, place, vec![place.offset])),
+            }
         }
-        let readers = partitions.readers(place);
-        let mark = readers.and_then(|all| all.iter().find(|(reader, _)| *reader == held.trigger));
-        // Of a partition that was let go: it is completed all the same, wherever the watermark is.
-        let (watermark, stamp) = mark.map_or((0, None), |(_, mark)| mark.with(place.offset));
-        Some(OffsetsMove {
-            of: self.partition_of(held.trigger, &place.partition),
-            watermark,
-            stamp,
-            completed: vec![place.offset],
-        })
+        let mut partitions = self.held.offsets.lock();
+        by_log.retain(|(_, place, _)| partitions.log(&place.partition) == place.log);
+        let steps = by_log.into_iter().map(|(held, place, mut offsets)| {
+            offsets.sort_unstable();
+            let mut readers = partitions.readers(place).into_iter().flatten();
+            let progress = match readers.find(|(reader, _)| *reader == held.trigger) {
+                Some((_, mark)) => mark.with(offsets),
+                // Of a partition that was let go: they are completed, wherever the watermark is.
+                None => Progress {
+                    completed: offsets,
+                    ..Progress::default()
+                },
+            };
+            OffsetsMove {
+                of: self.partition_of(held.trigger, &place.partition),
+                watermark: progress.watermark,
+                stamp: progress.stamp,
+                completed: progress.completed,
+            }
+        });
+        steps.collect()
     }
 
     fn partition_of(&self, trigger: usize, partition: &Partition) -> PartitionOf {

@@ -25,7 +25,7 @@ pub(super) struct Failed {
     /// How it failed.
     pub record: AttemptRecord,
     /// What it used.
-    pub usage: UsageEntry,
+    pub usage: Option<UsageEntry>,
     /// Not to run again before.
     pub due: Timestamp,
 }
@@ -41,7 +41,8 @@ pub struct Reserved<'d> {
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         let mut state = self.dispatcher.held.lock();
-        let ready = state.step_out(self.trigger, self.place);
+        let riders = self.dispatcher.riders(self.trigger);
+        let ready = state.step_out(self.trigger, &[self.place], riders);
         drop(state);
         self.dispatcher.stand_by(ready);
     }
@@ -97,15 +98,18 @@ impl Dispatcher {
                 let failed = failed.as_ref().filter(|one| one.place == held.place);
                 if **stage == Stage::Held && self.begin_to_park(held, failed.is_some()) {
                     mine.push(held.clone());
-                    unit.usage = failed.map(|failed| failed.usage.clone()).or(unit.usage);
+                    unit.usage = failed
+                        .and_then(|failed| failed.usage.clone())
+                        .or(unit.usage);
                     unit.accept.push(parked(held, failed));
                     unit.accept.extend(held.forwarded.iter().cloned());
-                    unit.offsets.extend(self.offsets_step(held));
                 }
             }
             if unit.accept.is_empty() {
                 return;
             }
+            let leave: Vec<&HeldDelivery> = mine.iter().map(|held| &**held).collect();
+            unit.offsets = self.offsets_steps(&leave);
             let mut accept = unit.accept.clone();
             match self.commit(unit).await {
                 Some(UnitResult::Committed { added, released }) => {
@@ -167,7 +171,8 @@ impl Dispatcher {
             };
             let runs = held.taken_over.load(Ordering::Relaxed) && ended != Some(held.place);
             if runs {
-                *stage = Stage::Parked(added.seq);
+                let Added { seq, blocked, .. } = *added;
+                *stage = Stage::Parked { seq, blocked };
             } else {
                 *stage = Stage::Over;
                 idle.push(held.clone());

@@ -15,9 +15,10 @@ use crate::{
     clock,
     dispatcher::{
         Dispatcher, Queue, Trigger,
-        attempt::{Completes, Ended, Ran, Running},
+        attempt::Running,
+        complete::{Completes, Ended, Ran},
         forward::Given,
-        settle::{record, remembered, usage},
+        settle::{record, remembered, used},
     },
     trace,
 };
@@ -25,88 +26,150 @@ use crate::{
 impl Dispatcher {
     /// Runs the held delivery whose turn has come; what is returned is to be looked at again.
     pub(in crate::dispatcher) async fn run_held(&self, place: Seq) -> Option<Waiting> {
-        let held = self.held.lock().deliveries.get(&place).cloned()?;
-        {
-            // Whoever parks it holds this lock from its look at `running` to the commit.
-            let stage = held.stage.lock().await;
-            if *stage != Stage::Held {
-                self.end(&held);
-                return None;
-            }
-            held.running.store(true, Ordering::Relaxed);
+        let held = self.begin_held(place).await?;
+        if let Err(again) = self.prepare_held(&held).await {
+            return again;
         }
-        let again = self.attempt_held(&held).await;
-        held.running.store(false, Ordering::Relaxed);
-        if again.is_some() && held.waiting.load(Ordering::Relaxed) == 0 {
-            // Whoever waited for it went meanwhile.
-            self.leave(&held);
-        }
-        again
+        let running = self.running_held(&held);
+        let ran = self.run_one(running).await;
+        self.settle_held(&held, ran).await
     }
 
-    async fn attempt_held(&self, held: &Arc<HeldDelivery>) -> Option<Waiting> {
-        let trigger = self.trigger_of(held);
-        let later = || held.waits(clock::now().plus(limits::HELD_LOOK));
+    /// Takes a held delivery out of the line to run; none, if it is there no more.
+    pub(in crate::dispatcher) async fn begin_held(&self, place: Seq) -> Option<Arc<HeldDelivery>> {
+        let held = self.held.lock().deliveries.get(&place).cloned()?;
+        self.go_on(&held).await.then_some(held)
+    }
+
+    /// Whether it is still to run: from now on it does.
+    pub(in crate::dispatcher) async fn go_on(&self, held: &HeldDelivery) -> bool {
+        // Whoever parks it holds this lock from its look at `running` to the commit.
+        let stage = held.stage.lock().await;
+        if *stage == Stage::Over {
+            self.end(held);
+            return false;
+        }
+        let state = self.held.lock();
+        let there = state.deliveries.contains_key(&held.place);
+        held.running.store(there, Ordering::Relaxed);
+        there
+    }
+
+    /// It runs no more, for now. One that was parked meanwhile is the journal's.
+    pub(in crate::dispatcher) async fn rest_held(&self, held: &HeldDelivery) {
+        let mut stage = held.stage.lock().await;
+        if let Stage::Parked { seq, blocked } = *stage {
+            *stage = Stage::Over;
+            self.end(held);
+            if !blocked {
+                let (due, size) = (held.delivery.due, held.delivery.event.size());
+                let queue = Queue::Journaled.of(held.trigger);
+                self.lock().arrived(queue, Waiting { seq, due, size });
+                self.wake.notify_one();
+            }
+        } else {
+            self.pause(held);
+        }
+    }
+
+    /// It does not run now.
+    pub(in crate::dispatcher) fn pause(&self, held: &HeldDelivery) {
+        held.running.store(false, Ordering::Relaxed);
+        if held.waiting.load(Ordering::Relaxed) == 0 {
+            // Whoever waited for it went meanwhile.
+            self.leave(held);
+        }
+    }
+
+    /// Looks once more before it runs. An error, if it does not: when to look again, if at all.
+    pub(in crate::dispatcher) async fn prepare_held(
+        &self,
+        held: &HeldDelivery,
+    ) -> Result<(), Option<Waiting>> {
+        let (trigger, delivery) = (self.trigger_of(held), &held.delivery);
+        let later = || {
+            self.pause(held);
+            Err(Some(held.look_again()))
+        };
         if self.is_full() {
-            return Some(later());
+            return later();
         }
         if let Some((cause, reason)) = &held.dead {
             self.bury(held, *cause, reason, None).await;
-            return None;
+            return Err(None);
         }
-        let delivery = &held.delivery;
-        if delivery.remember
-            && self
-                .read(|| self.journal.find(delivery.id))
-                .await?
-                .is_some()
-        {
+        let find = || self.journal.find(delivery.id);
+        if delivery.remember && self.read(find).await.ok_or(None)?.is_some() {
             self.over(held, "duplicate").await;
-            return None;
+            return Err(None);
         }
-        match self.ahead(held).await? {
+        match self.ahead(held).await.ok_or(None)? {
             0 => {}
-            most if most >= limits::LANE_PARKED => return Some(later()),
+            most if most >= limits::LANE_PARKED => return later(),
             _ => {
                 // It did not begin.
                 held.running.store(false, Ordering::Relaxed);
                 self.park(held, None).await;
-                return None;
+                return Err(None);
             }
         }
         if let Some(key) = &delivery.key {
             let ask = || self.journal.key_done(&trigger.name, key, clock::now());
-            if self.read(ask).await?.is_some() {
+            if self.read(ask).await.ok_or(None)?.is_some() {
                 self.over(held, "duplicate").await;
-                return None;
+                return Err(None);
             }
         }
-        let running = Running {
+        Ok(())
+    }
+
+    /// A held delivery that runs.
+    pub(in crate::dispatcher) fn running_held<'a>(&'a self, held: &'a HeldDelivery) -> Running<'a> {
+        let (trigger, delivery) = (self.trigger_of(held), &held.delivery);
+        Running {
             function: &trigger.function,
+            batch: trigger.batch.is_some(),
             trigger: &trigger.name,
             delivery: delivery.id,
             attempt: 1,
             event: &delivery.event,
             object: None,
-        };
-        match self
-            .run_to_commit(&running, Completes::Held(trigger, held))
-            .await
-        {
-            Ran::Committed(_) => {
-                self.metrics.settled(&delivery.trigger, "ok");
-                self.end(held);
-            }
+            completes: Completes::Held(trigger, held),
+        }
+    }
+
+    /// Settles a held delivery after its attempt; what is returned is to be looked at again.
+    pub(in crate::dispatcher) async fn settle_held(
+        &self,
+        held: &HeldDelivery,
+        ran: Ran,
+    ) -> Option<Waiting> {
+        match ran {
+            Ran::Committed(_) => self.completed_held(&[held]),
             Ran::Duplicate => self.over(held, "duplicate").await,
             Ran::Failed(ended) => self.held_failed(held, &ended).await,
+            Ran::Again => {
+                self.pause(held);
+                return Some(held.look_again());
+            }
             // It was settled elsewhere, or the engine stops.
             Ran::Refused => {
-                if let Stage::Parked(_) = *held.stage.lock().await {
+                if let Stage::Parked { .. } = *held.stage.lock().await {
                     self.end(held);
                 }
             }
         }
+        held.running.store(false, Ordering::Relaxed);
         None
+    }
+
+    /// Tells the sources that these are done, and makes way for the next in line.
+    pub(in crate::dispatcher) fn completed_held(&self, all: &[&HeldDelivery]) {
+        for held in all {
+            self.metrics.settled(&held.delivery.trigger, "ok");
+            self.settle_at_source(held);
+        }
+        self.leave_all(all);
     }
 
     /// How many in the journal are ahead of it in its lane or with its key.
@@ -124,21 +187,16 @@ impl Dispatcher {
             .await
     }
 
-    /// What a delivery that nobody needs to keep any more leaves behind: what it is known by.
-    pub(in crate::dispatcher) fn leave_held(&self, held: &HeldDelivery) -> Unit {
-        Unit {
-            event_ids: remembered(&held.delivery).into_iter().collect(),
-            offsets: self.offsets_step(held).into_iter().collect(),
-            ..Unit::default()
-        }
-    }
-
     /// Ends a delivery that was done before, under this id or with its key.
     pub(super) async fn over(&self, held: &HeldDelivery, how: &'static str) {
         let mut stage = held.stage.lock().await;
         match *stage {
             Stage::Held => {
-                let unit = self.leave_held(held);
+                let unit = Unit {
+                    event_ids: remembered(&held.delivery).into_iter().collect(),
+                    offsets: self.offsets_steps(&[held]),
+                    ..Unit::default()
+                };
                 let rest = Unit {
                     event_ids: Vec::new(),
                     ..unit.clone()
@@ -156,7 +214,7 @@ impl Dispatcher {
                 }
                 self.metrics.settled(&held.delivery.trigger, how);
             }
-            Stage::Parked(seq) => {
+            Stage::Parked { seq, .. } => {
                 self.duplicate(self.trigger_of(held), &held.parked(seq))
                     .await;
             }
@@ -178,7 +236,7 @@ impl Dispatcher {
     async fn held_failed(&self, held: &HeldDelivery, ended: &Ended) {
         let trigger = self.trigger_of(held);
         let stage = *held.stage.lock().await;
-        if let Stage::Parked(seq) = stage {
+        if let Stage::Parked { seq, .. } = stage {
             return self.parked_failed(held, seq, ended).await;
         }
         let delivery = &held.delivery;
@@ -199,7 +257,7 @@ impl Dispatcher {
                 let failed = Failed {
                     place: held.place,
                     record,
-                    usage: usage(&trigger.function.plan.name, ended),
+                    usage: used(&trigger.function.plan.name, ended),
                     due,
                 };
                 self.park(held, Some(failed)).await;
@@ -212,7 +270,7 @@ impl Dispatcher {
         }
         // It may have been parked between the look and the deed.
         let stage = *held.stage.lock().await;
-        if let Stage::Parked(seq) = stage {
+        if let Stage::Parked { seq, .. } = stage {
             self.parked_failed(held, seq, ended).await;
         }
     }
@@ -253,7 +311,7 @@ impl Dispatcher {
         };
         let used = ended
             .as_ref()
-            .map(|(ended, _)| usage(&trigger.function.plan.name, ended));
+            .and_then(|(ended, _)| used(&trigger.function.plan.name, ended));
         let new = NewDelivery {
             lane: delivery.lane.clone(),
             key: delivery.key.clone(),
@@ -268,7 +326,7 @@ impl Dispatcher {
         };
         let unit = Unit {
             accept: std::iter::once(own).chain(forwarded).collect(),
-            offsets: self.offsets_step(held).into_iter().collect(),
+            offsets: self.offsets_steps(&[held]),
             usage: used,
             ..Unit::default()
         };

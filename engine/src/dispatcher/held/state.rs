@@ -2,7 +2,7 @@
 //! runs, commits or waits.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{BTreeSet, HashMap, hash_map},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,6 +15,7 @@ use tidemill_core::{
     event::Event,
     hold::{Position, Settlement},
     identity::DeliveryId,
+    limits,
     time::Timestamp,
     turn::{Line, Turn},
 };
@@ -73,8 +74,9 @@ pub(in crate::dispatcher) struct HeldDelivery {
 pub(in crate::dispatcher) enum Stage {
     /// Its source.
     Held,
-    /// The journal, at this place.
-    Parked(Seq),
+    /// The journal, at this place; and whether it was blocked there at first, so that the dispatch hears
+    /// of it when it is not.
+    Parked { seq: Seq, blocked: bool },
     /// Nobody needs to: it is done or dead, durably.
     Over,
 }
@@ -97,6 +99,11 @@ impl HeldDelivery {
             due,
             size: self.delivery.event.size(),
         }
+    }
+
+    /// It is to be looked at again in a while.
+    pub(in crate::dispatcher) fn look_again(&self) -> Waiting {
+        self.waits(clock::now().plus(limits::HELD_LOOK))
     }
 
     /// As the journal has it at this place.
@@ -241,14 +248,24 @@ impl State {
         }
     }
 
-    /// A place leaves the line of its trigger. Whose turn it is then.
-    pub(super) fn step_out(&mut self, trigger: usize, place: Seq) -> Vec<(usize, Waiting)> {
+    /// Places leave the line of their trigger. Whose turn it is then, and of those behind them in their
+    /// lanes so many as may ride along.
+    pub(super) fn step_out(
+        &mut self,
+        trigger: usize,
+        places: &[Seq],
+        riders: usize,
+    ) -> Vec<(usize, Waiting)> {
         let Some(line) = self.lines.get_mut(&trigger) else {
             return Vec::new();
         };
-        let now = clock::now();
-        let next = line.leave(place).into_iter();
-        next.filter_map(|next| Some((trigger, self.deliveries.get(&next)?.waits(now))))
-            .collect()
+        let next: BTreeSet<Seq> = places.iter().flat_map(|place| line.leave(*place)).collect();
+        let (line, mut ready) = (&*line, Vec::new());
+        for first in next {
+            let all = std::iter::once(first).chain(line.behind(first).take(riders));
+            let all = all.filter_map(|place| self.deliveries.get(&place));
+            ready.extend(all.map(|held| (trigger, held.waits(held.delivery.due))));
+        }
+        ready
     }
 }

@@ -1,0 +1,134 @@
+//! A delivery that the journal keeps, from its turn to how it is settled.
+
+use tidemill_core::{
+    delivery::{Delivery, Seq, Work},
+    dispatch::Waiting,
+    limits,
+};
+use tidemill_journal::JournalError;
+
+use super::{
+    Dispatcher, Trigger,
+    attempt::{Running, object_of},
+    complete::{Completes, Ran},
+};
+use crate::clock;
+
+impl Dispatcher {
+    /// Runs the delivery once; what is returned is to run again.
+    pub(super) async fn deliver(&self, seq: Seq) -> Option<Waiting> {
+        let mut delivery = match self.take(seq).await {
+            Ok(delivery) => delivery,
+            Err(later) => return later,
+        };
+        if let Work::Outbox(action) = &delivery.work {
+            let action = action.clone();
+            return self.publish(delivery, &action).await;
+        }
+        let trigger = self.trigger(&delivery.trigger)?;
+        let pinned = self.prepare(trigger, &mut delivery).await?;
+        let ran = self.run_one(running(trigger, &delivery, pinned)).await;
+        self.settle(trigger, &delivery, ran).await
+    }
+
+    /// The delivery whose turn has come; if it has not, when to look at it again.
+    pub(super) async fn take(&self, seq: Seq) -> Result<Delivery, Option<Waiting>> {
+        let delivery = self.read(|| self.journal.delivery(seq)).await.flatten();
+        let delivery = delivery.ok_or(None)?;
+        let now = clock::now();
+        let due = if delivery.due > now {
+            // News of it came late, after it had run from a page and failed: its rest is not over.
+            delivery.due
+        } else if self.held.is_taken_over(delivery.id) {
+            // It was parked while it ran, and runs still.
+            now.plus(limits::HELD_LOOK)
+        } else {
+            return Ok(delivery);
+        };
+        let size = delivery.event.size();
+        Err(Some(Waiting { seq, due, size }))
+    }
+
+    /// Reads from the journal as soon as that can be read; none, if the engine stops before.
+    pub(super) async fn read<T, F>(&self, ask: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, JournalError>>,
+    {
+        loop {
+            match ask().await {
+                Ok(answer) => return Some(answer),
+                Err(error) => {
+                    tracing::error!(%error, "cannot read the journal; trying again");
+                    self.watch(&error);
+                    let rest = tokio::time::sleep(limits::JOURNAL_RETRY);
+                    self.stop.run_until_cancelled(rest).await?;
+                }
+            }
+        }
+    }
+
+    /// Looks once more before the delivery runs. Whether it is about the very object that its event
+    /// tells of; none, if it does not run: another one of its idempotency key is completed.
+    pub(super) async fn prepare(&self, trigger: &Trigger, delivery: &mut Delivery) -> Option<bool> {
+        if let Some(key) = &delivery.key
+            && trigger.idempotency.is_some()
+        {
+            let ask = || self.journal.key_done(&trigger.name, key, clock::now());
+            if self.read(ask).await?.is_some() {
+                self.duplicate(trigger, delivery).await;
+                return None;
+            }
+        }
+        Some(trigger.is_about_objects() && self.refresh(delivery).await)
+    }
+
+    /// Settles a delivery after its attempt; what is returned is to run again.
+    pub(super) async fn settle(
+        &self,
+        trigger: &Trigger,
+        delivery: &Delivery,
+        ran: Ran,
+    ) -> Option<Waiting> {
+        match ran {
+            Ran::Failed(ended) if ended.superseded && delivery.redrive.is_none() => {
+                self.skip(trigger, delivery, &ended).await;
+                None
+            }
+            Ran::Failed(ended) => self.failed(trigger, delivery, &ended).await,
+            Ran::Committed(_) => {
+                self.metrics.settled(&delivery.trigger, "ok");
+                None
+            }
+            Ran::Duplicate => {
+                self.duplicate(trigger, delivery).await;
+                None
+            }
+            Ran::Again => {
+                let (seq, due, size) = (delivery.seq, delivery.due, delivery.event.size());
+                Some(Waiting { seq, due, size })
+            }
+            Ran::Refused => None,
+        }
+    }
+}
+
+/// A delivery of the journal that runs.
+pub(super) fn running<'a>(
+    trigger: &'a Trigger,
+    delivery: &'a Delivery,
+    pinned: bool,
+) -> Running<'a> {
+    let objects = trigger.is_about_objects();
+    Running {
+        function: &trigger.function,
+        batch: trigger.batch.is_some(),
+        trigger: &trigger.name,
+        delivery: delivery.id,
+        attempt: delivery.attempts + 1,
+        event: &delivery.event,
+        object: objects
+            .then(|| object_of(&delivery.event, pinned))
+            .flatten(),
+        completes: Completes::Delivery(trigger, delivery),
+    }
+}
