@@ -30,7 +30,8 @@ impl Work {
         format!(
             r#"
 [connections.log]
-kafka = {{ brokers = ["{brokers}"] }}
+# So that those who die are missed soon.
+kafka = {{ brokers = ["{brokers}"], properties = {{ "session.timeout.ms" = "6000" }} }}
 [functions.probe]
 component = "PROBE"
 allow = {{ store = ["probe"] }}

@@ -84,10 +84,12 @@ impl Reading {
         if let Some((last, expected)) = self.verify.take()
             && offset == last
         {
-            return match stamp == expected {
-                true => Take::Leave,
-                false => Take::Restart { forget: true },
-            };
+            if stamp != expected {
+                return Take::Restart { forget: true };
+            }
+            // The journal may be ahead of what the group has committed.
+            self.to_store = Some(self.mark.at());
+            return Take::Leave;
         }
         let completed = self.mark.received(offset, stamp);
         if completed {
@@ -154,6 +156,11 @@ mod tests {
     fn the_record_before_the_watermark_tells_whether_the_log_is_the_same() {
         let mut same = reading(Some((4, 40)));
         assert_eq!(same.received(4, 40), Take::Leave);
+        assert_eq!(
+            same.take_offset(),
+            Some(5),
+            "the journal may be ahead of the group"
+        );
         assert_eq!(same.received(5, 50), Take::Offer);
         assert_eq!(same.received(6, 60), Take::Leave, "completed before");
         assert_eq!(same.received(7, 70), Take::Offer);
