@@ -3,12 +3,13 @@
 # Rust by rustup lives here, also before a new login has it on the path.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run test soak services services-stop functions tools clean
+.PHONY: help run test soak bench services services-stop functions tools clean
 
 help:
 	@echo 'make run        install what is missing, build, and run config/examples/quickstart.toml'
 	@echo 'make test       format check, lints, all tests'
 	@echo 'make soak       the long runs of the fault tests'
+	@echo 'make bench      measure the engine beside the bare libraries; writes tests/bench/REPORT.md'
 	@echo 'make services   start RabbitMQ and Kafka for tests run by hand; `make services-stop` stops them'
 	@echo 'make functions  build the example functions to WebAssembly components'
 	@echo 'make clean      remove what was built'
@@ -35,6 +36,11 @@ test: functions
 soak: functions
 	TIDEMILL_KILLS=200 tests/services/services.sh run \
 		cargo test --locked --package tidemill --test end_to_end -- faults --nocapture --test-threads=1
+
+# Some only: `make bench SCENARIOS="amqp kafka"`, which writes no report.
+bench: functions
+	cargo build --release --locked --package tidemill --package tidemill-bench
+	tests/services/services.sh run target/release/tidemill-bench $(SCENARIOS)
 
 # The brokers the tests run on. `make test` starts them by itself, and stops what it started.
 services:

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use crate::harness::root;
 
 /// What each crate may depend on, of the workspace.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("tidemill-core", &[]),
     ("tidemill-config", &["tidemill-core"]),
     ("tidemill-journal", &["tidemill-config", "tidemill-core"]),
@@ -21,6 +21,8 @@ const ARROWS: [(&str, &[&str]); 6] = [
             "tidemill-sandbox",
         ],
     ),
+    // The floors run with the sandbox's settings; the engine is its binary.
+    ("tidemill-bench", &["tidemill-sandbox"]),
 ];
 
 /// What would bring I/O, a clock, randomness or a runtime into core.

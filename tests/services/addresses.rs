@@ -17,13 +17,13 @@ fn address(variable: &str, file: &str) -> String {
     if let Ok(address) = std::env::var(variable) {
         return address;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = root.join("../target/services").join(file);
-    match std::fs::read_to_string(&path) {
-        Ok(address) => address.trim().to_owned(),
-        Err(_) => panic!(
-            "neither {variable} nor {} is there: run `make services` first",
-            path.display()
+    // Of the package that includes this, or of the repository above it.
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut files = folders.map(|folder| folder.join("target/services").join(file));
+    match files.find_map(|path| std::fs::read_to_string(path).ok()) {
+        Some(address) => address.trim().to_owned(),
+        None => panic!(
+            "neither {variable} nor target/services/{file} is there: run `make services` first"
         ),
     }
 }

@@ -183,7 +183,9 @@ fn check_map_count(instances: u32) {
     }
 }
 
-fn config(instances: u32) -> Config {
+/// The settings of a sandbox for so many instances: for the benchmarks too, whose floor is wasmtime with
+/// the same settings and nothing around it.
+pub fn config(instances: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_INSTANCE))

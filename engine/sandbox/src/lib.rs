@@ -23,6 +23,6 @@ mod ticker;
 mod verdict;
 
 pub use batch::{Answered, FinishedBatch};
-pub use engine::{Sandbox, SandboxError, Settings};
+pub use engine::{Sandbox, SandboxError, Settings, config};
 pub use load::{LoadError, Problem};
 pub use run::{DeliveryInfo, Entry, Finished, Function, Limits};

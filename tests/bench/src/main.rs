@@ -1,0 +1,114 @@
+//! The benchmarks: each figure of the engine stands beside a bare floor, the same work done with the
+//! bare libraries, measured in the same run and in turn with it. `make bench` runs this.
+//!
+//! Only ratios from one run mean anything: machines drift, and differ. Nothing here is part of the
+//! engine, and nothing here is tested by it.
+
+mod amqp;
+mod figure;
+mod guest;
+mod ids;
+mod kafka;
+mod machine;
+mod measure;
+mod report;
+mod site;
+
+#[path = "../../services/addresses.rs"]
+mod addresses;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+
+/// Measures the engine beside the bare libraries it is made of. Writes tests/bench/report.json and
+/// tests/bench/REPORT.md if all scenarios ran.
+#[derive(Parser)]
+struct Arguments {
+    /// Only these; without any, all.
+    scenarios: Vec<Scenario>,
+    /// A look at whether it works: small counts, few repetitions, nothing is written.
+    #[arg(long)]
+    quick: bool,
+    /// How often engine and floor are measured in turn, after a round to warm up.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(5..))]
+    repetitions: u32,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    Amqp,
+    Kafka,
+}
+
+/// How thoroughly to measure.
+#[derive(Clone, Copy)]
+struct Effort {
+    repetitions: u32,
+    quick: bool,
+}
+
+impl Effort {
+    /// Of the full count, as much as is wanted.
+    fn of(self, full: u64) -> u64 {
+        if self.quick { full / 20 } else { full }
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let effort = Effort {
+        repetitions: if arguments.quick {
+            1
+        } else {
+            arguments.repetitions
+        },
+        quick: arguments.quick,
+    };
+    ensure!(
+        effort.quick || !cfg!(debug_assertions),
+        "this was built without optimisation: run `make bench`, or `cargo run --release --package tidemill-bench`"
+    );
+    let all = Scenario::value_variants();
+    let asked = match arguments.scenarios.as_slice() {
+        [] => all,
+        asked => asked,
+    };
+    let mut figures: Vec<figure::Figure> = Vec::new();
+    for scenario in all.iter().filter(|one| asked.contains(one)) {
+        let found = match scenario {
+            Scenario::Amqp => amqp::run(effort),
+            Scenario::Kafka => kafka::run(effort),
+        };
+        figures.extend(found.with_context(|| format!("{scenario:?} could not be measured"))?);
+    }
+    print!("{}", report::table(&figures));
+    if effort.quick || asked.len() < all.len() {
+        println!("Nothing is written: not everything was measured in full.");
+        return Ok(());
+    }
+    report::write(&root().join("tests/bench"), &figures)
+}
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package
+        .ancestors()
+        .nth(2)
+        .map(Path::to_owned)
+        .expect("this package lies in tests/bench")
+}
+
+/// A component that `make functions` built.
+fn component(name: &str) -> Result<PathBuf> {
+    let path = root().join(format!("functions/build/{name}.wasm"));
+    ensure!(
+        path.exists(),
+        "{} is missing: run `make functions`",
+        path.display()
+    );
+    Ok(path)
+}
