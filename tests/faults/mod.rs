@@ -2,6 +2,7 @@
 //! outside: by the files there are, and by plain SQL on the journal's file.
 
 mod disk;
+mod group;
 mod kill;
 mod queues;
 mod storm;

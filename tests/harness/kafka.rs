@@ -154,22 +154,27 @@ impl Kafka {
         results.iter().collect()
     }
 
-    /// The offset that a group has committed in a partition.
-    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+    /// The offsets that a group has committed in the partitions of a topic, 0 where it has none.
+    pub fn committed(&self, group: &str, topic: &str, partitions: i32) -> Option<Vec<i64>> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("group.id", group)
             .create()
             .expect("a client");
         let mut asked = TopicPartitionList::new();
-        asked.add_partition(topic, partition);
+        asked.add_partition_range(topic, 0, partitions - 1);
         let committed = consumer.committed_offsets(asked, PATIENCE).ok()?;
-        committed
-            .elements()
-            .first()?
-            .offset()
-            .to_raw()
-            .filter(|n| *n >= 0)
+        let offsets = committed.elements();
+        let offsets = offsets.iter().map(|one| one.offset().to_raw());
+        Some(offsets.map(|offset| offset.unwrap_or(0).max(0)).collect())
+    }
+
+    /// The offsets after the last records of a topic's partitions.
+    pub fn ends(&self, topic: &str, partitions: i32) -> Vec<i64> {
+        let client = self.producer.client();
+        let end = |partition| client.fetch_watermarks(topic, partition, PATIENCE);
+        let ends = (0..partitions).map(|partition| end(partition).expect("it is asked").1);
+        ends.collect()
     }
 
     /// The first records of a topic, so many.

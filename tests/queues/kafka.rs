@@ -53,8 +53,8 @@ retry = {{ attempts = 2, first = "1ms" }}
 
     /// How many records the group has committed.
     pub(super) fn committed(&self) -> i64 {
-        let of = |partition| self.broker.committed(&self.topic, &self.topic, partition);
-        (0..PARTITIONS).filter_map(of).sum()
+        let committed = self.broker.committed(&self.topic, &self.topic, PARTITIONS);
+        committed.into_iter().flatten().sum()
     }
 }
 

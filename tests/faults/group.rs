@@ -1,0 +1,187 @@
+//! Two engines of one Kafka group, each with a journal of its own, that come, leave and die while
+//! records come.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Duration,
+};
+
+use super::{kills, seed};
+use crate::harness::{Engine, Kafka, Site, kafka_brokers, unique, wait_until};
+
+const PARTITIONS: i32 = 6;
+
+/// How many records are produced at a time.
+const AT_A_TIME: usize = 300;
+
+const CONFIG: &str = r#"
+[connections.log]
+kafka = { brokers = ["BROKERS"], properties = { "session.timeout.ms" = "6000" } }
+[functions.probe]
+component = "PROBE"
+env = { ORDER = '{ "do": "count", "key": "", "type": "" }' }
+allow = { store = ["probe"] }
+[triggers.work]
+function = "probe"
+kafka = { connection = "log", topics = ["TOPIC"], group = "TOPIC" }
+"#;
+
+/// How an engine goes.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    /// As it is asked to, with SIGTERM. Nothing of what it has handled runs again.
+    Well,
+    /// By SIGKILL.
+    Dead,
+}
+
+/// The records of a topic, as partition and offset.
+type Records = BTreeSet<(i32, i64)>;
+
+struct Group {
+    topic: String,
+    broker: Kafka,
+    sites: [Site; 2],
+    produced: usize,
+}
+
+impl Group {
+    fn new() -> Group {
+        let (topic, broker) = (unique("group"), Kafka::connect(&kafka_brokers()));
+        broker.create(&topic, PARTITIONS);
+        let config = CONFIG.replace("BROKERS", &kafka_brokers());
+        let config = config.replace("TOPIC", &topic);
+        Group {
+            topic,
+            broker,
+            sites: [(); 2].map(|()| Site::new(&config)),
+            produced: 0,
+        }
+    }
+
+    fn produce(&mut self) {
+        let all = self.produced..self.produced + AT_A_TIME;
+        let records: Vec<_> = all.map(|n| (n.to_string(), "{}".to_owned())).collect();
+        let produced = self.broker.produce(&self.topic, &records);
+        produced.expect("the broker has them");
+        self.produced += AT_A_TIME;
+    }
+
+    fn committed(&self) -> Option<Vec<i64>> {
+        self.broker.committed(&self.topic, &self.topic, PARTITIONS)
+    }
+
+    /// What an engine has handled. Once each, whatever happened to it.
+    fn handled(&self, site: usize) -> Records {
+        let counted = self.sites[site].counters(":");
+        let twice: BTreeMap<_, _> = counted.iter().filter(|(_, count)| **count != 1).collect();
+        assert!(
+            twice.is_empty(),
+            "more than once by engine {site}: {twice:?}"
+        );
+        let place = |id: &String| {
+            let (place, _) = id.split_once('@')?;
+            let (partition, offset) = place.split_once(':')?;
+            Some((partition.parse().ok()?, offset.parse().ok()?))
+        };
+        let places = counted
+            .keys()
+            .map(|id| place(id).expect("the id of a record"));
+        places.collect()
+    }
+
+    /// What the group may handle again, now that this engine is dead: what it has handled and the
+    /// group has not committed.
+    fn uncommitted(&self, site: usize) -> Records {
+        // Asked first: it only grows.
+        let committed = self.committed().expect("the broker answers");
+        let mut handled = self.handled(site);
+        handled.retain(|(partition, offset)| *offset >= committed[*partition as usize]);
+        handled
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.broker.delete(&self.topic);
+    }
+}
+
+/// A fifth of the kills of the other faults: the group waits for the session of each dead.
+#[test]
+fn two_engines_of_a_group_lose_nothing_and_run_again_only_what_was_not_committed() {
+    let rounds = (kills() / 5).max(2);
+    let mut random = fastrand::Rng::with_seed(seed());
+    let mut group = Group::new();
+    let mut engines: [Option<Engine>; 2] = [0, 1].map(|n| Some(group.sites[n].start()));
+    let (mut again, mut allowed) = (Records::new(), Records::new());
+    for round in 0..rounds {
+        group.produce();
+        pause(&mut random);
+        let how = match round % 2 {
+            0 => Leaves::Dead,
+            _ => Leaves::Well,
+        };
+        let first = random.usize(..2);
+        let leave = match random.u8(..4) {
+            0 => vec![first, 1 - first],
+            _ => vec![first],
+        };
+        println!("round {round}: of two, {leave:?} leave: {how:?}");
+        for n in &leave {
+            let engine = engines[*n].take().expect("it runs");
+            match how {
+                Leaves::Dead => {
+                    engine.kill();
+                    allowed.append(&mut group.uncommitted(*n));
+                }
+                Leaves::Well => drop(engine.stop()),
+            }
+        }
+        group.produce();
+        pause(&mut random);
+        for n in &leave {
+            engines[*n] = Some(group.sites[*n].spawn(&[]));
+        }
+        group.produce();
+        let ends = group.broker.ends(&group.topic, PARTITIONS);
+        assert_eq!(ends.iter().sum::<i64>(), group.produced as i64);
+        wait_until("all is committed", || {
+            group.committed().as_ref() == Some(&ends)
+        });
+        // What is committed is handled, in one of the journals.
+        let [one, other] = [0, 1].map(|n| group.handled(n));
+        for (partition, end) in ends.iter().enumerate() {
+            for offset in 0..*end {
+                let place = (partition as i32, offset);
+                assert!(
+                    one.contains(&place) || other.contains(&place),
+                    "{place:?} was committed and not handled"
+                );
+            }
+        }
+        again = &one & &other;
+        let more: Records = &again - &allowed;
+        assert!(
+            more.is_empty(),
+            "handled by both, though committed: {more:?}"
+        );
+        assert_eq!((&one | &other).len(), group.produced);
+    }
+    for engine in engines.into_iter().flatten() {
+        engine.wait_ready();
+        engine.stop();
+    }
+    println!(
+        "{} records, {rounds} rounds, {} again, of {} that were not committed",
+        group.produced,
+        again.len(),
+        allowed.len()
+    );
+}
+
+/// A random moment, not a wait for anything.
+fn pause(random: &mut fastrand::Rng) {
+    thread::park_timeout(Duration::from_millis(random.u64(..800)));
+}
