@@ -75,6 +75,11 @@ impl Meter {
         Some(first.plus(self.rate.per))
     }
 
+    /// How many may start, when one may.
+    pub(crate) fn room(&self) -> usize {
+        (self.rate.count as usize).saturating_sub(self.starts.len())
+    }
+
     /// Takes note of a start.
     pub(crate) fn start(&mut self, now: Timestamp) {
         self.starts.push_back(now);

@@ -153,7 +153,7 @@ impl Queue {
         self.deficit = self.deficit.min(0);
     }
 
-    /// Starts the first. The rate has a say in when a batch starts, and counts all of it.
+    /// Starts the first.
     fn start(&mut self, now: Timestamp) -> Option<Seq> {
         let started = self.window.start()?;
         self.deficit -= started.cost();
@@ -351,6 +351,9 @@ impl Dispatch {
                 queue.in_turn = false;
                 self.ring.rotate_left(1);
                 continue;
+            }
+            if let Some(meter) = &queue.meter {
+                count = count.min(meter.room());
             }
             gate.running += 1;
             self.running += 1;

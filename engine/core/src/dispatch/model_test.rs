@@ -16,8 +16,8 @@ const QUEUES: [QueueSettings; 6] = [
     queue(0, Some(3), false),
     queue(1, None, false),
     queue(1, Some(2), true),
-    batches(0, false),
-    batches(1, true),
+    batches(0, None, false),
+    batches(1, Some(7), true),
 ];
 const GATES: [usize; 2] = [2, 3];
 const CAP: usize = 4;
@@ -40,7 +40,7 @@ const fn queue(gate: GateIndex, count: Option<u32>, held: bool) -> QueueSettings
     }
 }
 
-const fn batches(gate: GateIndex, held: bool) -> QueueSettings {
+const fn batches(gate: GateIndex, count: Option<u32>, held: bool) -> QueueSettings {
     let batch = Batch {
         max: 5,
         wait: Duration::from_millis(20),
@@ -48,7 +48,7 @@ const fn batches(gate: GateIndex, held: bool) -> QueueSettings {
     };
     QueueSettings {
         batch: Some(batch),
-        ..queue(gate, None, held)
+        ..queue(gate, count, held)
     }
 }
 
@@ -375,16 +375,24 @@ impl Model {
         let full = seqs.len() == batch.max
             || bytes >= batch.bytes
             || others.any(|other| bytes + other.waiting.size > batch.bytes);
+        // One that was full may be as large only as its rate has room for.
+        let spent = QUEUES[queue].rate.is_some_and(|rate| {
+            self.recent_starts(queue, rate) + seqs.len() >= rate.count as usize
+        });
         let ripe = rows[0].due.plus(batch.wait) <= self.now;
-        assert!(full || ripe, "too early: {seqs:?}");
+        assert!(full || spent || ripe, "too early: {seqs:?}");
+    }
+
+    fn recent_starts(&self, queue: QueueIndex, rate: Rate) -> usize {
+        let recent = |at: &&Timestamp| self.now < at.plus(rate.per);
+        self.starts[queue].iter().filter(recent).count()
     }
 
     /// Whether it is there still.
     fn start(&mut self, queue: QueueIndex, seq: Seq) -> bool {
         self.starts[queue].push(self.now);
         if let Some(rate) = QUEUES[queue].rate {
-            let recent = |at: &&Timestamp| self.now < at.plus(rate.per);
-            let recent = self.starts[queue].iter().filter(recent).count();
+            let recent = self.recent_starts(queue, rate);
             assert!(recent <= rate.count as usize, "the rate holds");
         }
         let outrun = self.outrun.contains(&seq);

@@ -124,6 +124,31 @@ fn a_batch_costs_what_its_events_cost() {
 }
 
 #[test]
+fn a_rate_counts_every_event_of_a_batch() {
+    let batch = Batch {
+        max: 4,
+        wait: Duration::ZERO,
+        bytes: 1000,
+    };
+    let settings = QueueSettings {
+        batch: Some(batch),
+        ..held(rate(6, 1000))
+    };
+    let mut dispatch = Dispatch::new(&[settings], &[9], 9);
+    for seq in 0..20 {
+        dispatch.arrived(0, due(seq, 0));
+    }
+    let mut started = Vec::new();
+    for now in [0, 500, 1000] {
+        while let Step::StartBatch { seqs, .. } = dispatch.next(Timestamp(now)) {
+            dispatch.ended_batch(0, &seqs);
+            started.push((now, seqs.len()));
+        }
+    }
+    assert_eq!(started, [(0, 4), (0, 2), (1000, 4), (1000, 2)]);
+}
+
+#[test]
 fn a_batch_starts_when_it_is_full_or_its_first_has_waited() {
     let batch = Batch {
         max: 3,
