@@ -4,6 +4,7 @@
 mod disk;
 mod group;
 mod kill;
+mod lanes;
 mod queues;
 mod storm;
 

@@ -76,7 +76,11 @@ impl Queue for Log {
     fn config(&self) -> (String, String) {
         let brokers = self.broker.url();
         let source = r#"kafka = { connection = "broker", topics = ["work"], group = "work" }"#;
-        let connection = format!("kafka = {{ brokers = [\"{brokers}\"] }}");
+        // By its own name an engine takes over from the one that was killed, without waiting for the
+        // end of its session: else most would be killed before they have read anything.
+        let connection = format!(
+            r#"kafka = {{ brokers = ["{brokers}"], properties = {{ "group.instance.id" = "one" }} }}"#
+        );
         (connection, source.into())
     }
 }
