@@ -68,6 +68,7 @@ const SECONDS: [f64; 11] = [
 /// All metrics of the engine.
 pub struct Metrics {
     registry: Mutex<Registry>,
+    ready: Family<Source, Gauge>,
     accepted: Family<Source, Counter>,
     unmatched: Family<Source, Counter>,
     duplicates: Family<Source, Counter>,
@@ -101,6 +102,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("tidemill");
         let metrics = Metrics {
             registry: Mutex::default(),
+            ready: Family::default(),
             accepted: Family::default(),
             unmatched: Family::default(),
             duplicates: Family::default(),
@@ -124,6 +126,11 @@ impl Default for Metrics {
             journal_limit: Gauge::default(),
         };
         let r = &mut registry;
+        r.register(
+            "source_ready",
+            "Whether a source brings all that there is: 1 or 0",
+            metrics.ready.clone(),
+        );
         r.register(
             "events_accepted",
             "Events made durable",
@@ -237,6 +244,12 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.lock())?;
         Ok(text)
+    }
+
+    /// Takes over whether a source is ready.
+    pub(crate) fn source_ready(&self, source: &str, ready: bool) {
+        let gauge = self.ready.get_or_create(&Source::of(source));
+        gauge.set(ready.into());
     }
 
     pub(crate) fn accepted(&self, source: &str) {

@@ -99,6 +99,33 @@ impl Amqp {
         self.runtime.block_on(published).unwrap_or(false)
     }
 
+    /// Publishes a message as it is, with these headers, and waits until the broker has it.
+    pub fn publish_raw(
+        &self,
+        queue: &str,
+        content_type: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            let value = AMQPValue::LongString(value.as_str().into());
+            table.insert(name.as_str().into(), value);
+        }
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type(content_type.into())
+            .with_headers(table);
+        let published = async {
+            let options = BasicPublishOptions::default();
+            let channel = &self.channel;
+            let confirm = channel.basic_publish("".into(), queue.into(), options, body, properties);
+            lapin::Result::Ok(confirm.await?.await?.is_ack())
+        };
+        let taken = self.runtime.block_on(published).expect("it is published");
+        assert!(taken, "the broker has it");
+    }
+
     /// How many messages wait in the queue, those left out that somebody holds.
     pub fn waiting(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions {

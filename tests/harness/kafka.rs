@@ -4,12 +4,13 @@ use std::{sync::mpsc, time::Duration};
 
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::{DeliveryResult, Header, Headers, OwnedHeaders, ToBytes},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+    types::RDKafkaErrorCode,
 };
 use tokio::runtime::Runtime;
 
@@ -80,6 +81,7 @@ impl Kafka {
         let mut idempotent = config();
         idempotent.set("enable.idempotence", "true");
         idempotent.set("message.timeout.ms", "30000");
+        idempotent.set("message.max.bytes", "33554432");
         Kafka {
             brokers: brokers.to_owned(),
             admin: config().create().expect("a client"),
@@ -90,16 +92,32 @@ impl Kafka {
 
     /// Makes a topic, and waits until whoever asks sees it.
     pub fn create(&self, topic: &str, partitions: i32) {
-        let new = [NewTopic::new(topic, partitions, TopicReplication::Fixed(1))];
+        // Records may be larger than the megabyte that brokers take by default.
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
+            .set("max.message.bytes", "33554432");
+        let new = [new];
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         let created = self.admin.create_topics(&new, &options);
         let created = self.runtime.block_on(created).expect("it is asked");
         created[0].as_ref().expect("it is made");
+        self.wait_partitions(topic, partitions as usize);
+    }
+
+    /// Gives a topic more partitions.
+    pub fn grow(&self, topic: &str, partitions: usize) {
+        let more = [NewPartitions::new(topic, partitions)];
+        let grown = self.admin.create_partitions(&more, &AdminOptions::new());
+        let grown = self.runtime.block_on(grown).expect("it is asked");
+        grown[0].as_ref().expect("it has them");
+        self.wait_partitions(topic, partitions);
+    }
+
+    fn wait_partitions(&self, topic: &str, partitions: usize) {
         super::wait_until("the topic is there", || {
             let found = self.producer.client().fetch_metadata(Some(topic), PATIENCE);
             found.is_ok_and(|found| {
                 let there = found.topics().first().filter(|one| one.error().is_none());
-                there.is_some_and(|one| one.partitions().len() == partitions as usize)
+                there.is_some_and(|one| one.partitions().len() == partitions)
             })
         });
     }
@@ -114,8 +132,11 @@ impl Kafka {
     /// Produces records, each with its key if that is not empty, and waits until the broker has them.
     /// An error says that it may not have some.
     pub fn produce(&self, topic: &str, records: &[(String, String)]) -> Result<(), KafkaError> {
-        let records = records.iter().map(|(key, value)| (key, value, None));
-        self.send(topic, records)
+        let records = records.iter();
+        self.send(
+            topic,
+            records.map(|(key, value)| (key.as_str(), value.as_bytes(), None, None)),
+        )
     }
 
     /// Produces CloudEvents, each an id and its data, keyed by the id, and waits as above.
@@ -124,27 +145,53 @@ impl Kafka {
         topic: &str,
         events: &[(String, String)],
     ) -> Result<(), KafkaError> {
-        let events = events.iter().map(|(id, data)| (id, data, Some(id)));
+        let events = events.iter().map(|(id, data)| {
+            let headers = Some(cloudevent(id));
+            (id.as_str(), data.as_bytes(), headers, None)
+        });
         self.send(topic, events)
+    }
+
+    /// Produces a record as it is, without a key, to one partition, and waits until the broker has it.
+    pub fn produce_raw(
+        &self,
+        topic: &str,
+        partition: i32,
+        headers: &[(String, String)],
+        value: &[u8],
+    ) {
+        let empty = OwnedHeaders::new();
+        let headers = headers.iter().fold(empty, |headers, (key, value)| {
+            let value = Some(value);
+            headers.insert(Header { key, value })
+        });
+        let sent = self.send(
+            topic,
+            std::iter::once(("", value, Some(headers), Some(partition))),
+        );
+        sent.expect("the broker has it");
     }
 
     fn send<'r>(
         &self,
         topic: &str,
-        records: impl Iterator<Item = (&'r String, &'r String, Option<&'r String>)>,
+        records: impl Iterator<Item = (&'r str, &'r [u8], Option<OwnedHeaders>, Option<i32>)>,
     ) -> Result<(), KafkaError> {
         let (sender, results) = mpsc::channel();
-        for (key, value, id) in records {
-            let mut record = BaseRecord::with_opaque_to(topic, Box::new(sender.clone()))
-                .payload(value.as_bytes());
+        for (key, value, headers, partition) in records {
+            let mut record =
+                BaseRecord::with_opaque_to(topic, Box::new(sender.clone())).payload(value);
             if !key.is_empty() {
                 record = record.key(key.to_bytes());
             }
-            if let Some(id) = id {
-                record = record.headers(cloudevent(id));
+            if let Some(headers) = headers {
+                record = record.headers(headers);
             }
-            while let Err((KafkaError::MessageProduction(_), back)) = self.producer.send(record) {
-                // Its queue is full.
+            record.partition = partition;
+            while let Err((error, back)) = self.producer.send(record) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(error);
+                }
                 self.producer.poll(Duration::from_millis(10));
                 record = back;
             }

@@ -5,6 +5,7 @@ mod client;
 mod engine;
 mod journal;
 mod kafka;
+mod proxy;
 mod services;
 
 use std::{
@@ -20,6 +21,7 @@ pub use amqp::Amqp;
 pub use client::Client;
 pub use engine::Engine;
 pub use kafka::Kafka;
+pub use proxy::Proxy;
 pub use services::{Broker, amqp_url, kafka_brokers};
 use tempfile::TempDir;
 

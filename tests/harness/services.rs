@@ -74,6 +74,18 @@ impl Broker {
         self.run("start");
     }
 
+    /// A command of RabbitMQ's own tool.
+    pub fn rabbitmqctl(&self, args: &[&str]) {
+        let output = Command::new(&self.script)
+            .args(["ctl".as_ref(), self.dir.path().as_os_str()])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the script runs");
+        let (out, errors) = super::texts(&output);
+        assert!(output.status.success(), "{args:?}: {out}{errors}");
+    }
+
     /// Whether something listens at its address.
     pub fn listens(&self) -> bool {
         TcpStream::connect(("127.0.0.1", self.port)).is_ok()

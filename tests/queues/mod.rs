@@ -4,4 +4,5 @@ mod amqp;
 mod batches;
 mod connect;
 mod kafka;
+mod odd;
 mod outage;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One RabbitMQ broker for tests, in a folder and on a port of 127.0.0.1. `start` returns when it takes clients; `stop`
-# and `kill` keep its data, `remove` does not. It runs in Docker where an engine answers, else from the
-# distribution's package, whose own system service is never started nor touched.
+# and `kill` keep its data, `remove` does not; `ctl DIR ARG...` is rabbitmqctl. It runs in Docker where an engine
+# answers, else from the distribution's package, whose own system service is never started nor touched.
 set -euo pipefail
 # shellcheck source=tests/services/broker.sh
 source "$(dirname "${BASH_SOURCE[0]}")/broker.sh"
@@ -42,6 +42,7 @@ launch() {
     local dir=$1 port=$2 dist epmd
     dist=$(free_port)
     epmd=$(free_port)
+    echo "$epmd" >"$dir/epmd"
     mkdir -p "$dir"/{data,logs,schema}
     echo '[].' >"$dir/enabled_plugins"
     cat >"$dir/rabbitmq.conf" <<END
@@ -60,4 +61,20 @@ END
         "$server"
 }
 
-main "$@"
+# ctl DIR ARG... - the broker's own tool for whoever runs it: users, permissions, connections
+ctl() {
+    local dir=$1
+    shift
+    if [ -f "$dir/by-docker" ]; then
+        compose "$dir" exec -T "$service" rabbitmqctl --quiet "$@"
+    else
+        env HOME="$dir" ERL_EPMD_PORT="$(cat "$dir/epmd")" RABBITMQ_CONF_ENV_FILE=/dev/null \
+            "$(dirname "$server")/rabbitmqctl" --node tidemill@localhost --quiet "$@"
+    fi
+}
+
+if [ "${1:-}" = ctl ]; then
+    ctl "${@:2}"
+else
+    main "$@"
+fi

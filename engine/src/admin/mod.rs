@@ -200,6 +200,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         .running
         .set(i64::try_from(admin.dispatcher.running()).unwrap_or(i64::MAX));
     for source in &admin.sources {
+        metrics.source_ready(&source.source, source.look().0);
         source.measure(metrics);
     }
     match metrics.render() {
