@@ -6,6 +6,7 @@ use std::{
 };
 
 use tidemill_core::{
+    dispatch::Start,
     event::Event,
     identity::DeliveryId,
     ledger,
@@ -26,6 +27,8 @@ use crate::{clock, functions::Deployed, trace};
 
 /// An event that runs, and why.
 pub(super) struct Running<'a> {
+    /// What it was started as, with the others of its batch, if the dispatch knows of it.
+    pub start: Option<Start>,
     pub function: &'a Arc<Deployed>,
     /// Whether it is the batch handler that is called.
     pub batch: bool,

@@ -10,7 +10,7 @@ use std::{
 
 use tidemill_core::{
     delivery::{Delivery, Seq},
-    dispatch::{QueueIndex, Waiting},
+    dispatch::{Start, Waiting},
 };
 
 use super::{
@@ -32,13 +32,9 @@ enum Member {
 impl Dispatcher {
     /// Runs these deliveries of a queue together. Which of them took part, and which of these are to
     /// run again.
-    pub(super) async fn run_batch(
-        &self,
-        queue: QueueIndex,
-        seqs: Vec<Seq>,
-    ) -> (Vec<Seq>, Vec<Waiting>) {
-        let trigger = queue / Queue::PER_TRIGGER;
-        let held = Queue::is_held(queue);
+    pub(super) async fn run_batch(&self, start: Start, seqs: Vec<Seq>) -> (Vec<Seq>, Vec<Waiting>) {
+        let trigger = start.queue / Queue::PER_TRIGGER;
+        let held = Queue::is_held(start.queue);
         let seqs = match held {
             true => self.take_together(trigger, &seqs),
             false => seqs,
@@ -57,7 +53,7 @@ impl Dispatcher {
             }
             let runs = part
                 .iter()
-                .map(|member| self.member_running(trigger, member));
+                .map(|member| self.member_running(start, trigger, member));
             let runs: Vec<Running<'_>> = runs.collect();
             match self.run_to_commit(&runs).await {
                 Ok(ran) => {
@@ -138,10 +134,15 @@ impl Dispatcher {
         still
     }
 
-    fn member_running<'a>(&'a self, trigger: &'a Trigger, member: &'a Member) -> Running<'a> {
+    fn member_running<'a>(
+        &'a self,
+        start: Start,
+        trigger: &'a Trigger,
+        member: &'a Member,
+    ) -> Running<'a> {
         match member {
-            Member::Journaled(delivery, pinned) => running(trigger, delivery, *pinned),
-            Member::Held(held) => self.running_held(held),
+            Member::Journaled(delivery, pinned) => running(start, trigger, delivery, *pinned),
+            Member::Held(held) => self.running_held(start, held),
         }
     }
 

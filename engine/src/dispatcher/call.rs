@@ -11,7 +11,7 @@ use std::{
 
 use tidemill_core::{
     delivery::Seq,
-    dispatch::Waiting,
+    dispatch::{Start, Waiting},
     identity::{DeliveryId, fingerprint},
     intake::{Answer, Call, IntakeError},
     limits,
@@ -213,8 +213,8 @@ impl Dispatcher {
     }
 
     /// Runs the call whose turn has come.
-    pub(super) async fn answer(&self, seq: Seq) {
-        let Some(request) = self.calls.take(seq) else {
+    pub(super) async fn answer(&self, start: Start) {
+        let Some(request) = self.calls.take(start.seq) else {
             return;
         };
         if request.answer.is_closed() {
@@ -222,6 +222,7 @@ impl Dispatcher {
         }
         let trigger = &self.triggers[request.trigger];
         let running = Running {
+            start: Some(start),
             function: &trigger.function,
             batch: false,
             trigger: &trigger.name,

@@ -178,6 +178,14 @@ impl Dispatcher {
                     }
                 }
             };
+            // Without keys there is nothing to rerun for. With them it keeps its place: others who read
+            // the same would only be overtaken.
+            if let Some(start) = runs[0].start
+                && attempt.effects.is_without_keys()
+                && (ok.len() == runs.len() || runs.len() == 1)
+            {
+                self.make_room(start);
+            }
             if ok.is_empty() {
                 return Ok(attempt.end(&ok, false));
             }

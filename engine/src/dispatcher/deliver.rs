@@ -2,7 +2,7 @@
 
 use tidemill_core::{
     delivery::{Delivery, Seq, Work},
-    dispatch::Waiting,
+    dispatch::{Start, Waiting},
     limits,
 };
 use tidemill_journal::JournalError;
@@ -16,8 +16,8 @@ use crate::clock;
 
 impl Dispatcher {
     /// Runs the delivery once; what is returned is to run again.
-    pub(super) async fn deliver(&self, seq: Seq) -> Option<Waiting> {
-        let mut delivery = match self.take(seq).await {
+    pub(super) async fn deliver(&self, start: Start) -> Option<Waiting> {
+        let mut delivery = match self.take(start.seq).await {
             Ok(delivery) => delivery,
             Err(later) => return later,
         };
@@ -27,7 +27,9 @@ impl Dispatcher {
         }
         let trigger = self.trigger(&delivery.trigger)?;
         let pinned = self.prepare(trigger, &mut delivery).await?;
-        let ran = self.run_one(running(trigger, &delivery, pinned)).await;
+        let ran = self
+            .run_one(running(start, trigger, &delivery, pinned))
+            .await;
         self.settle(trigger, &delivery, ran).await
     }
 
@@ -114,12 +116,14 @@ impl Dispatcher {
 
 /// A delivery of the journal that runs.
 pub(super) fn running<'a>(
+    start: Start,
     trigger: &'a Trigger,
     delivery: &'a Delivery,
     pinned: bool,
 ) -> Running<'a> {
     let objects = trigger.is_about_objects();
     Running {
+        start: Some(start),
         function: &trigger.function,
         batch: trigger.batch.is_some(),
         trigger: &trigger.name,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidemill_core::{
     delivery::Seq,
-    dispatch::{Step, Waiting},
+    dispatch::{Start, Step, Waiting},
     time::Timestamp,
 };
 use tokio_util::task::TaskTracker;
@@ -45,7 +45,8 @@ impl Dispatcher {
             match step {
                 Step::Start { queue, seq } => {
                     let this = self.clone();
-                    tasks.spawn(async move { this.run(queue, seq).await });
+                    // In a box: a future of 10 KB would be moved several times on its way.
+                    tasks.spawn(async move { Box::pin(this.run(queue, seq)).await });
                 }
                 Step::StartBatch { queue, seqs } => {
                     let this = self.clone();
@@ -94,10 +95,11 @@ impl Dispatcher {
 
     /// Runs one delivery to the end of its attempt; what is cut off is pending still.
     async fn run(self: Arc<Self>, queue: usize, seq: Seq) {
+        let start = Start::new(queue, seq);
         let again = async {
             match Queue::is_held(queue) {
-                true => self.run_outside(queue, seq).await,
-                false => self.deliver(seq).await,
+                true => self.run_outside(start).await,
+                false => self.deliver(start).await,
             }
         };
         let again = self.kill.run_until_cancelled(again).await.flatten();
@@ -112,11 +114,12 @@ impl Dispatcher {
 
     /// Runs a batch, likewise.
     async fn run_together(self: Arc<Self>, queue: usize, seqs: Vec<Seq>) {
-        let batch = self.run_batch(queue, seqs);
+        let start = Start::new(queue, seqs.first().copied().unwrap_or_default());
+        let batch = self.run_batch(start, seqs);
         let ended = self.kill.run_until_cancelled(batch).await;
         let (took_part, again) = ended.unwrap_or_default();
         let mut dispatch = self.lock();
-        dispatch.ended_batch(queue, &took_part);
+        dispatch.ended_batch(start, &took_part);
         for again in again {
             dispatch.arrived(queue, again);
         }
@@ -125,14 +128,21 @@ impl Dispatcher {
     }
 
     /// Runs what the journal does not keep.
-    async fn run_outside(&self, queue: usize, place: Seq) -> Option<Waiting> {
-        match self.triggers[queue / Queue::PER_TRIGGER].listens {
+    async fn run_outside(&self, start: Start) -> Option<Waiting> {
+        match self.triggers[start.queue / Queue::PER_TRIGGER].listens {
             Listens::Requests(_) => {
-                self.answer(place).await;
+                self.answer(start).await;
                 None
             }
-            _ => self.run_held(place).await,
+            _ => self.run_held(start).await,
         }
+    }
+
+    /// The handler of what was started has ended, and what is left of it needs no place among those
+    /// that run.
+    pub(super) fn make_room(&self, start: Start) {
+        self.lock().make_room(start);
+        self.wake.notify_one();
     }
 
     async fn load(

@@ -177,6 +177,11 @@ impl Effects {
         found
     }
 
+    /// Whether no key was read or written.
+    pub fn is_without_keys(&self) -> bool {
+        self.reads.is_empty() && self.keys.0.is_empty()
+    }
+
     /// The keys that were read or written.
     pub fn touched(&self) -> BTreeSet<StoreKey> {
         let written = self.keys.0.keys();

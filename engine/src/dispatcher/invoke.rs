@@ -39,6 +39,7 @@ impl Dispatcher {
     pub async fn invoke(&self, function: &str, event: Event) -> Option<Invoked> {
         let function = self.functions.get(function)?;
         let running = Running {
+            start: None,
             function,
             // One that takes batches alone gets a batch of one.
             batch: function.component.check(Entry::One).is_err(),

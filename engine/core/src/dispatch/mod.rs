@@ -15,7 +15,7 @@ mod model_test;
 mod sharing_test;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -61,6 +61,22 @@ pub struct Batch {
     pub wait: Duration,
     /// The most bytes of events, unless one alone has more.
     pub bytes: usize,
+}
+
+/// What was started at once: a delivery, or a batch of them by its first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Start {
+    /// The queue.
+    pub queue: QueueIndex,
+    /// The delivery.
+    pub seq: Seq,
+}
+
+impl Start {
+    /// The start of this delivery.
+    pub fn new(queue: QueueIndex, seq: Seq) -> Start {
+        Start { queue, seq }
+    }
 }
 
 /// A delivery that waits.
@@ -176,6 +192,8 @@ pub struct Dispatch {
     /// What all gates together may run.
     cap: usize,
     running: usize,
+    /// What has started, has not ended, and passes its gate no more.
+    out: HashSet<Start>,
     /// The time of the last step.
     seen: Timestamp,
 }
@@ -219,6 +237,7 @@ impl Dispatch {
             hungry: (0..queues.len()).filter(|&n| !queues[n].held).collect(),
             cap,
             running: 0,
+            out: HashSet::new(),
             seen: Timestamp(i64::MIN),
         }
     }
@@ -244,17 +263,26 @@ impl Dispatch {
 
     /// A started delivery has ended. If it is to run again, [`Dispatch::arrived`] follows.
     pub fn ended(&mut self, queue: QueueIndex, seq: Seq) {
-        self.ended_batch(queue, &[seq]);
+        self.ended_batch(Start { queue, seq }, &[seq]);
     }
 
     /// A batch has ended: these, and those that were [withdrawn](Dispatch::withdraw) before.
-    pub fn ended_batch(&mut self, queue: QueueIndex, seqs: &[Seq]) {
+    pub fn ended_batch(&mut self, start: Start, seqs: &[Seq]) {
         for seq in seqs {
-            self.queues[queue].window.ended(*seq);
+            self.queues[start.queue].window.ended(*seq);
         }
-        let gate = &mut self.gates[self.queues[queue].gate];
-        gate.running -= 1;
+        self.make_room(start);
+        self.out.remove(&start);
         self.running -= 1;
+    }
+
+    /// What was started has not ended, but others may pass its gate in its place.
+    pub fn make_room(&mut self, start: Start) {
+        if !self.out.insert(start) {
+            return;
+        }
+        let gate = &mut self.gates[self.queues[start.queue].gate];
+        gate.running -= 1;
         for freed in std::mem::take(&mut gate.blocked) {
             self.queues[freed].place = Place::Ring;
             self.ring.push_back(freed);

@@ -70,6 +70,10 @@ enum Act {
         which: usize,
         retry: Option<i64>,
     },
+    /// One that runs lets others pass its gate.
+    MakeRoom {
+        which: usize,
+    },
     /// The dispatch hears of something that the journal has.
     Tell {
         which: usize,
@@ -99,6 +103,7 @@ fn act([ends, told, pages, time]: [u32; 4]) -> impl Strategy<Value = Act> {
             .prop_map(|(queue, delay, size, turn)| Act::Arrive { queue, delay, size, turn }),
         ends => (any::<usize>(), proptest::option::weighted(0.3, 0..40i64))
             .prop_map(|(which, retry)| Act::End { which, retry }),
+        5 => any::<usize>().prop_map(|which| Act::MakeRoom { which }),
         told => any::<usize>().prop_map(|which| Act::Tell { which }),
         pages => (any::<usize>(), proptest::bool::weighted(0.1))
             .prop_map(|(which, fails)| Act::PageComes { which, fails }),
@@ -128,7 +133,7 @@ enum News {
     /// It was accepted, or is not blocked any more.
     Arrived(QueueIndex, Waiting),
     /// An attempt ended, and some of it may run again.
-    Ended(QueueIndex, Vec<Seq>, Vec<Waiting>),
+    Ended(Start, Vec<Seq>, Vec<Waiting>),
 }
 
 impl News {
@@ -146,7 +151,9 @@ struct Model {
     next_seq: Seq,
     rows: BTreeMap<Seq, Row>,
     /// Attempts, of one or several.
-    running: Vec<(QueueIndex, Vec<Seq>)>,
+    running: Vec<(Start, Vec<Seq>)>,
+    /// Those that others pass.
+    out: HashSet<Start>,
     news: Vec<News>,
     pages: Vec<(QueueIndex, Vec<Waiting>)>,
     /// What ran by a page before the news of its arrival came: the news is wrong by then.
@@ -172,6 +179,7 @@ impl Model {
             next_seq: 1,
             rows: BTreeMap::new(),
             running: Vec::new(),
+            out: HashSet::new(),
             news: Vec::new(),
             pages: Vec::new(),
             outrun: HashSet::new(),
@@ -196,16 +204,23 @@ impl Model {
                     .for_each(|n| self.arrive(queue, n * gap, 0, Turn::default()));
             }
             Act::End { which, retry } if !self.running.is_empty() => {
-                let (queue, seqs) = self.running.swap_remove(which % self.running.len());
-                self.end(queue, seqs, retry.filter(|_| !QUEUES[queue].held));
+                let (start, seqs) = self.running.swap_remove(which % self.running.len());
+                self.out.remove(&start);
+                self.end(start, seqs, retry.filter(|_| !QUEUES[start.queue].held));
+            }
+            Act::MakeRoom { which } if !self.running.is_empty() => {
+                let (start, _) = self.running[which % self.running.len()];
+                self.out.insert(start);
+                self.dispatch.make_room(start);
             }
             Act::Tell { which } if !self.news.is_empty() => {
                 match self.news.swap_remove(which % self.news.len()) {
                     News::Arrived(queue, waiting) => self.dispatch.arrived(queue, waiting),
-                    News::Ended(queue, seqs, again) => {
+                    News::Ended(start, seqs, again) => {
+                        let queue = start.queue;
                         match (QUEUES[queue].batch, &*seqs) {
                             (None, [seq]) => self.dispatch.ended(queue, *seq),
-                            _ => self.dispatch.ended_batch(queue, &seqs),
+                            _ => self.dispatch.ended_batch(start, &seqs),
                         }
                         for again in again {
                             self.dispatch.arrived(queue, again);
@@ -222,7 +237,7 @@ impl Model {
             }
             Act::TimePasses(ms) => self.now.0 += ms,
             Act::Crash => self.crash(),
-            Act::End { .. } | Act::Tell { .. } | Act::PageComes { .. } => {}
+            Act::End { .. } | Act::MakeRoom { .. } | Act::Tell { .. } | Act::PageComes { .. } => {}
         }
         self.drive();
     }
@@ -257,7 +272,7 @@ impl Model {
     }
 
     /// The commit that ends an attempt. If there is something to run again, every other one is.
-    fn end(&mut self, queue: QueueIndex, seqs: Vec<Seq>, retry: Option<i64>) {
+    fn end(&mut self, start: Start, seqs: Vec<Seq>, retry: Option<i64>) {
         let mut again = Vec::new();
         for (n, &seq) in seqs.iter().enumerate() {
             if self.news.iter().any(|news| news.seqs().contains(&seq)) {
@@ -271,7 +286,7 @@ impl Model {
             row.waiting.due = Timestamp(self.now.0 + delay);
             again.push(row.waiting);
         }
-        self.news.push(News::Ended(queue, seqs, again));
+        self.news.push(News::Ended(start, seqs, again));
     }
 
     /// It is pending no more, and others may not be blocked any more.
@@ -300,6 +315,7 @@ impl Model {
     fn crash(&mut self) {
         self.dispatch = fresh();
         self.running.clear();
+        self.out.clear();
         self.news.clear();
         self.pages.clear();
         self.outrun.clear();
@@ -315,14 +331,15 @@ impl Model {
                 Step::Start { queue, seq } => {
                     assert_eq!(QUEUES[queue].batch, None);
                     match self.start(queue, seq) {
-                        true => self.running.push((queue, vec![seq])),
+                        true => self.running.push((Start { queue, seq }, vec![seq])),
                         false => self.dispatch.ended(queue, seq),
                     }
                     self.caps_hold(queue);
                 }
                 Step::StartBatch { queue, seqs } => {
                     self.is_time(queue, &seqs);
-                    self.running.push((queue, Vec::new()));
+                    let start = Start::new(queue, seqs[0]);
+                    self.running.push((start, Vec::new()));
                     for seq in seqs {
                         if self.start(queue, seq) {
                             let (_, batch) = self.running.last_mut().expect("it was pushed");
@@ -333,7 +350,7 @@ impl Model {
                     }
                     self.caps_hold(queue);
                     if self.running.pop_if(|(_, batch)| batch.is_empty()).is_some() {
-                        self.dispatch.ended_batch(queue, &[]);
+                        self.dispatch.ended_batch(start, &[]);
                     }
                 }
                 Step::Load {
@@ -402,14 +419,14 @@ impl Model {
         };
         assert_eq!(row.queue, queue);
         let running = self.running.iter();
-        let running = running.flat_map(|(queue, seqs)| seqs.iter().map(move |seq| (queue, seq)));
+        let running = running.flat_map(|(start, seqs)| seqs.iter().map(|seq| (start.queue, seq)));
         for (other_queue, other) in running {
             assert_ne!(*other, seq, "it runs already");
             let other = &self.rows[other].turn;
             let same = |one: &Option<String>, two| one.is_some() && one == two;
             let shared = same(&row.turn.lane, &other.lane) || same(&row.turn.key, &other.key);
             assert!(
-                !shared || *other_queue != queue,
+                !shared || other_queue != queue,
                 "one of a lane or key at a time"
             );
         }
@@ -429,7 +446,9 @@ impl Model {
 
     fn caps_hold(&self, queue: QueueIndex) {
         let gate = QUEUES[queue].gate;
-        let in_gate = self.running.iter().filter(|(q, _)| QUEUES[*q].gate == gate);
+        let inside = self.running.iter().map(|(start, _)| start);
+        let in_gate =
+            inside.filter(|start| QUEUES[start.queue].gate == gate && !self.out.contains(start));
         assert!(in_gate.count() <= GATES[gate], "the gate's cap holds");
         assert!(self.running.len() <= CAP, "the cap over all holds");
     }

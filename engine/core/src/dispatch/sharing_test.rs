@@ -69,7 +69,7 @@ fn shared(queues: &[(usize, Option<Batch>)], cap: usize, starts: usize) -> Vec<u
             Step::StartBatch { queue, seqs } => begun = Some((queue, seqs)),
             Step::Wait(_) => {
                 let (queue, seqs) = running.pop_front().expect("something runs");
-                dispatch.ended_batch(queue, &seqs);
+                dispatch.ended_batch(Start::new(queue, seqs[0]), &seqs);
             }
         }
         if let Some((queue, seqs)) = begun {
@@ -124,6 +124,35 @@ fn a_batch_costs_what_its_events_cost() {
 }
 
 #[test]
+fn who_makes_room_lets_others_pass_its_gate_and_counts_as_running() {
+    let mut dispatch = Dispatch::new(&[held(None)], &[1], 3);
+    for seq in 0..5 {
+        dispatch.arrived(0, due(seq, 0));
+    }
+    let starts = |seq| Step::Start { queue: 0, seq };
+    for seq in 0..3 {
+        assert_eq!(dispatch.next(Timestamp(0)), starts(seq));
+        assert_eq!(dispatch.next(Timestamp(0)), Step::Wait(None), "the gate");
+        dispatch.make_room(Start::new(0, seq));
+        dispatch.make_room(Start::new(0, seq));
+    }
+    assert_eq!(
+        dispatch.next(Timestamp(0)),
+        Step::Wait(None),
+        "the cap over all"
+    );
+    assert_eq!(dispatch.running(), 3);
+    dispatch.ended(0, 1);
+    assert_eq!(dispatch.next(Timestamp(0)), starts(3));
+    assert_eq!(dispatch.next(Timestamp(0)), Step::Wait(None));
+    dispatch.ended(0, 0);
+    assert_eq!(dispatch.next(Timestamp(0)), Step::Wait(None), "the gate");
+    dispatch.ended(0, 3);
+    assert_eq!(dispatch.next(Timestamp(0)), starts(4));
+    assert_eq!(dispatch.running(), 2);
+}
+
+#[test]
 fn a_rate_counts_every_event_of_a_batch() {
     let batch = Batch {
         max: 4,
@@ -141,7 +170,7 @@ fn a_rate_counts_every_event_of_a_batch() {
     let mut started = Vec::new();
     for now in [0, 500, 1000] {
         while let Step::StartBatch { seqs, .. } = dispatch.next(Timestamp(now)) {
-            dispatch.ended_batch(0, &seqs);
+            dispatch.ended_batch(Start::new(0, seqs[0]), &seqs);
             started.push((now, seqs.len()));
         }
     }
@@ -203,7 +232,7 @@ fn a_batch_starts_when_it_is_full_or_its_first_has_waited() {
     // One that withdrew comes again as if it were new.
     dispatch.withdraw(0, 10);
     dispatch.arrived(0, due(10, 203));
-    dispatch.ended_batch(0, &[]);
+    dispatch.ended_batch(Start::new(0, 10), &[]);
     assert_eq!(dispatch.next(Timestamp(303)), starts(&[10]));
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tidemill_core::{
     delivery::{AttemptRecord, Cause, Delivery, Seq, Work},
-    dispatch::Waiting,
+    dispatch::{Start, Waiting},
     limits,
     retry::Verdict,
 };
@@ -25,12 +25,12 @@ use crate::{
 
 impl Dispatcher {
     /// Runs the held delivery whose turn has come; what is returned is to be looked at again.
-    pub(in crate::dispatcher) async fn run_held(&self, place: Seq) -> Option<Waiting> {
-        let held = self.begin_held(place).await?;
+    pub(in crate::dispatcher) async fn run_held(&self, start: Start) -> Option<Waiting> {
+        let held = self.begin_held(start.seq).await?;
         if let Err(again) = self.prepare_held(&held).await {
             return again;
         }
-        let running = self.running_held(&held);
+        let running = self.running_held(start, &held);
         let ran = self.run_one(running).await;
         self.settle_held(&held, ran).await
     }
@@ -124,9 +124,14 @@ impl Dispatcher {
     }
 
     /// A held delivery that runs.
-    pub(in crate::dispatcher) fn running_held<'a>(&'a self, held: &'a HeldDelivery) -> Running<'a> {
+    pub(in crate::dispatcher) fn running_held<'a>(
+        &'a self,
+        start: Start,
+        held: &'a HeldDelivery,
+    ) -> Running<'a> {
         let (trigger, delivery) = (self.trigger_of(held), &held.delivery);
         Running {
+            start: Some(start),
             function: &trigger.function,
             batch: trigger.batch.is_some(),
             trigger: &trigger.name,
