@@ -10,7 +10,7 @@ help:
 	@echo 'make test       format check, lints, all tests'
 	@echo 'make soak       the long runs of the fault tests'
 	@echo 'make bench      measure the engine beside the bare libraries; writes tests/bench/REPORT.md'
-	@echo 'make services   start RabbitMQ and Kafka for tests run by hand; `make services-stop` stops them'
+	@echo 'make services   start RabbitMQ, Kafka and an S3 for tests run by hand; `make services-stop` stops them'
 	@echo 'make functions  build the example functions to WebAssembly components'
 	@echo 'make clean      remove what was built'
 	@echo

@@ -17,4 +17,5 @@ mod queues;
 mod quickstart;
 mod schedules;
 mod start;
+mod stores;
 mod templates;

@@ -16,7 +16,7 @@ use crate::{
         After, Allow, AmqpDestination, AmqpSource, BucketPlan, BucketSource, Connection,
         ConnectionPlan, Cors, DestinationPlan, EnginePlan, EventSource, FunctionPlan,
         HttpDestination, HttpSource, Idempotency, KafkaDestination, KafkaSource, Mode, NotBuilt,
-        Order, Plan, SourcePlan, Start, Store, TriggerPlan, Unmatched, Verify,
+        Order, Plan, SourcePlan, Start, Store, StoreOptions, TriggerPlan, Unmatched, Verify,
     },
     tree::{Node, Table, Value},
 };
@@ -79,13 +79,26 @@ fn connection(name: &str, table: &Table) -> Arc<ConnectionPlan> {
 fn bucket(name: &str, table: &Table) -> Arc<BucketPlan> {
     let store = match table.get("url").map(|node| &node.value) {
         Some(Value::Store(store)) => store.clone(),
-        _ => Store::NotBuilt {
-            scheme: String::new(),
+        _ => Store::File {
+            root: Default::default(),
         },
     };
+    let options = table.table("options").map(|options| StoreOptions {
+        endpoint: options.text("endpoint"),
+        region: options.text("region"),
+        path_style: options.flag("path_style"),
+        access_key_id: options.text("access_key_id"),
+        secret_access_key: options.text("secret_access_key"),
+        session_token: options.text("session_token"),
+        account: options.text("account"),
+        access_key: options.text("access_key"),
+        service_account: options.text("service_account"),
+        anonymous: options.flag("anonymous"),
+    });
     Arc::new(BucketPlan {
         name: name.to_owned(),
         store,
+        options: options.unwrap_or_default(),
     })
 }
 

@@ -3,7 +3,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::{plan::Store, values::Wrong};
+use crate::{
+    plan::{Provider, Store},
+    values::Wrong,
+};
 
 /// The folder that relative paths of the file start from; absolute.
 pub(crate) fn base(file: &Path) -> PathBuf {
@@ -58,6 +61,10 @@ pub(crate) fn store(base: &Path, url: &str) -> Result<Store, Wrong> {
         };
         return Err(wrong(format!("for a folder write \"file:{path}\"")));
     };
+    let provider = Provider::ALL.into_iter().find(|p| p.scheme() == scheme);
+    if let Some(provider) = provider {
+        return remote(provider, rest.strip_prefix("//").unwrap_or_default()).map_err(wrong);
+    }
     match scheme {
         "file" => {
             let path = match rest.strip_prefix("//") {
@@ -76,16 +83,41 @@ pub(crate) fn store(base: &Path, url: &str) -> Result<Store, Wrong> {
             })?;
             Ok(Store::File { root })
         }
-        "s3" | "gs" | "az" => match rest.strip_prefix("//") {
-            Some(bucket) if !bucket.is_empty() && !bucket.starts_with('/') => Ok(Store::NotBuilt {
-                scheme: scheme.into(),
-            }),
-            _ => Err(wrong(format!("name the bucket: \"{scheme}://my-bucket\""))),
-        },
         _ => Err(wrong(
             "a folder is \"file:./folder\", a bucket of an object store \"s3://my-bucket\"".into(),
         )),
     }
+}
+
+/// The bucket of an object store that `bucket` or `bucket/prefix` names, or what to write instead.
+fn remote(provider: Provider, place: &str) -> Result<Store, String> {
+    let scheme = provider.scheme();
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    if bucket.contains('@') {
+        return Err(format!(
+            "credentials go into `options`: write \"{scheme}://my-bucket\""
+        ));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if bucket.is_empty() || !bucket.chars().all(plain) {
+        return Err(format!("name the bucket: \"{scheme}://my-bucket\""));
+    }
+    let names = |prefix: &str| {
+        prefix
+            .split('/')
+            .all(|name| !matches!(name, "" | "." | "..") && !name.contains(char::is_control))
+    };
+    if !prefix.is_empty() && !names(prefix) {
+        return Err(format!(
+            "after the bucket come names joined by single slashes: \"{scheme}://{bucket}/uploads/2026\""
+        ));
+    }
+    Ok(Store::Remote {
+        provider,
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -122,12 +154,20 @@ mod tests {
         let store = |url| store(Path::new("/etc"), url);
         assert_eq!(store("file:///a/b"), file("/a/b"));
         assert_eq!(store("file:/a/b"), file("/a/b"));
-        assert_eq!(
-            store("s3://b/p"),
-            Ok(Store::NotBuilt {
-                scheme: "s3".into()
-            })
-        );
+        for (url, provider, bucket, prefix) in [
+            ("s3://b", Provider::S3, "b", ""),
+            ("s3://b/", Provider::S3, "b", ""),
+            ("s3://b.c-d/p", Provider::S3, "b.c-d", "p"),
+            ("gs://b/p q/ü/", Provider::Gs, "b", "p q/ü"),
+            ("az://b/a+b%20", Provider::Az, "b", "a+b%20"),
+        ] {
+            let expected = Store::Remote {
+                provider,
+                bucket: bucket.into(),
+                prefix: prefix.into(),
+            };
+            assert_eq!(store(url), Ok(expected), "{url}");
+        }
         for url in [
             "",
             "x",
@@ -139,6 +179,12 @@ mod tests {
             "s3:",
             "s3://",
             "s3:///x",
+            "s3://b//x",
+            "s3://b/../x",
+            "s3://b/x//",
+            "s3://key:secret@b",
+            "s3://b?x",
+            "S3://b",
             "http://x",
             ":",
         ] {

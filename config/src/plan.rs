@@ -88,6 +88,8 @@ pub struct BucketPlan {
     pub name: String,
     /// Where its objects are.
     pub store: Store,
+    /// How to reach an object store; nothing of it is for folders.
+    pub options: StoreOptions,
 }
 
 /// Where a bucket's objects are.
@@ -98,11 +100,67 @@ pub enum Store {
         /// The folder.
         root: PathBuf,
     },
-    /// A store that is not built yet.
-    NotBuilt {
-        /// The scheme of its URL.
-        scheme: String,
+    /// Objects of an object store.
+    Remote {
+        /// Whose it is.
+        provider: Provider,
+        /// The name of the bucket, or container, there.
+        bucket: String,
+        /// How the keys of all its objects start there, up to a slash that is not part of it; empty,
+        /// the bucket is taken whole. Keys are told without it.
+        prefix: String,
     },
+}
+
+/// Who made an object store, or whose interface it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// Amazon S3, and all that speak its language.
+    S3,
+    /// Google Cloud Storage.
+    Gs,
+    /// Azure Blob Storage.
+    Az,
+}
+
+impl Provider {
+    /// All of them.
+    pub const ALL: [Provider; 3] = [Provider::S3, Provider::Gs, Provider::Az];
+
+    /// The scheme of its URLs.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Provider::S3 => "s3",
+            Provider::Gs => "gs",
+            Provider::Az => "az",
+        }
+    }
+}
+
+/// `[buckets.NAME.options]`: what is left out comes from the provider's own chain: its environment
+/// variables, then the machine's own identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// The URL of the server, if it is not the provider's own.
+    pub endpoint: Option<Text>,
+    /// The region of the bucket.
+    pub region: Option<Text>,
+    /// Whether the bucket's name goes into the path of requests, in place of the host's name.
+    pub path_style: bool,
+    /// The id of the access key.
+    pub access_key_id: Option<Text>,
+    /// The secret of the access key.
+    pub secret_access_key: Option<Text>,
+    /// The token of a session.
+    pub session_token: Option<Text>,
+    /// The storage account of Azure.
+    pub account: Option<Text>,
+    /// The key of the storage account.
+    pub access_key: Option<Text>,
+    /// The key of a service account of Google, as JSON.
+    pub service_account: Option<Text>,
+    /// Whether requests go unsigned, to public buckets.
+    pub anonymous: bool,
 }
 
 /// `[functions.NAME]`.

@@ -13,9 +13,7 @@ use toml::{
 use crate::{
     http,
     keys::{self, Key, Kind, Need, join},
-    mismatch, patterns,
-    plan::Store,
-    scalar,
+    mismatch, patterns, scalar,
     sink::{Draft, Sink, Span},
     suggest,
     tree::{Node, Table, Value},
@@ -157,10 +155,6 @@ impl<'f> Walk<'_, 'f> {
         if !key.built && node.given && !self.is_default(key, trail, &node) {
             self.sink
                 .not_built(node.key_span.clone(), not_built(key, trail));
-        }
-        if let Value::Store(Store::NotBuilt { scheme }) = &node.value {
-            let what = format!("{} on `{scheme}://`", describe(&trail[..trail.len() - 1]));
-            self.sink.not_built(node.key_span.clone(), what);
         }
         node
     }

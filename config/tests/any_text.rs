@@ -146,6 +146,7 @@ proptest! {
             include_str!("../examples/quickstart.toml"),
             include_str!("../examples/orders-amqp.toml"),
             include_str!("../examples/readings-kafka.toml"),
+            include_str!("../examples/photos-s3.toml"),
             include_str!("not-built.toml"),
         ][which];
         let start = good.floor_char_boundary(from.index(good.len()));

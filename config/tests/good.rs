@@ -6,7 +6,7 @@ use tidemill_config::{
     Loaded, load, parse,
     plan::{
         After, Allow, AmqpDestination, AmqpSource, Batch, Connection, Cors, DestinationPlan,
-        HttpSource, KafkaDestination, KafkaSource, Mode, Order, SourcePlan, Start, Store,
+        HttpSource, KafkaDestination, KafkaSource, Mode, Order, Provider, SourcePlan, Start, Store,
         TriggerPlan, Unmatched, Verify,
     },
 };
@@ -266,14 +266,62 @@ fn what_is_not_built_is_noted() {
         .map(|part| format!("{}: {}", part.at, part.what))
         .collect();
     insta::assert_snapshot!(notes.join("\n"));
-    assert_eq!(
-        plan.buckets["archive"].store,
-        Store::NotBuilt {
-            scheme: "s3".into()
-        }
-    );
     let audit = &plan.triggers["audit"];
     assert!(matches!(&audit.source, SourcePlan::NotBuilt { key } if key == "postgres"));
+}
+
+#[test]
+fn the_example_of_object_stores() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/photos-s3.toml");
+    let Loaded { plan, warnings } = load(Path::new(example)).unwrap();
+    assert!(
+        warnings.is_empty() && plan.not_built.is_empty(),
+        "{warnings:?}"
+    );
+    for name in ["uploads", "thumbnails"] {
+        let expected = Store::Remote {
+            provider: Provider::S3,
+            bucket: "my-photos".into(),
+            prefix: name.into(),
+        };
+        assert_eq!(plan.buckets[name].store, expected);
+    }
+}
+
+#[test]
+fn object_stores_and_their_options() {
+    let text = r#"
+        [buckets.archive]
+        url = "s3://my-archive/2026/"
+        options = { endpoint = "http://127.0.0.1:9000", region = "eu-west-1", access_key_id = "${env:ID}", secret_access_key = "${env:KEY}" }
+        [buckets.host]
+        url = "s3://my-archive"
+        options = { path_style = false, anonymous = true }
+        [buckets.google]
+        url = "gs://photos"
+        options = { service_account = "${file:/run/secrets/google.json}" }
+        [buckets.azure]
+        url = "az://photos/a b"
+        options = { account = "tide", access_key = "${env:AZURE}" }
+    "#;
+    let plan = loaded(text).plan;
+    assert_eq!(plan.not_built, []);
+    let archive = &plan.buckets["archive"];
+    assert_eq!(
+        archive.store,
+        Store::Remote {
+            provider: Provider::S3,
+            bucket: "my-archive".into(),
+            prefix: "2026".into()
+        }
+    );
+    let shown = format!("{:?}", archive.options);
+    assert!(archive.options.path_style && !archive.options.anonymous);
+    assert!(archive.options.secret_access_key.is_some() && !shown.contains("9000"));
+    let host = &plan.buckets["host"].options;
+    assert!(!host.path_style && host.anonymous && host.endpoint.is_none());
+    assert!(plan.buckets["google"].options.service_account.is_some());
+    assert!(plan.buckets["azure"].options.access_key.is_some());
 }
 
 #[test]

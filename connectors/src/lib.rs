@@ -8,6 +8,7 @@ pub mod http;
 pub mod kafka;
 pub mod schedule;
 
+mod client;
 mod clock;
 #[cfg(test)]
 #[path = "../../tests/services/addresses.rs"]

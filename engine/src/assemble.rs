@@ -294,7 +294,7 @@ struct Opened {
     buckets: BTreeMap<String, Bucket>,
     /// Those that triggers listen to, and how long after a scan the next one begins.
     watched: Vec<(Bucket, Duration)>,
-    /// Those that triggers listen to and the engine itself writes to.
+    /// Those that triggers listen to and the engine itself writes to, and that do not keep hops.
     feedback: BTreeSet<String>,
 }
 
@@ -310,7 +310,7 @@ fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
         };
         if let Some(rescan) = settings.rescan {
             all.watched.push((bucket.clone(), rescan));
-            if settings.needs_write {
+            if settings.needs_write && !bucket.keeps_hops() {
                 all.feedback.insert(settings.name.clone());
             }
         }

@@ -7,7 +7,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use tidemill_connectors::{http, schedule};
+use tidemill_connectors::{bucket, http, schedule};
 use tidemill_core::{
     delivery::Cause,
     outcome::{Outcome, Usage},
@@ -55,6 +55,12 @@ struct TriggerCause {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BucketResult {
+    bucket: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct PathStatus {
     path: String,
     status: u16,
@@ -82,6 +88,7 @@ pub struct Metrics {
     settled: Family<TriggerResult, Counter>,
     dead_letters: Family<TriggerCause, Counter>,
     ticks: Family<TriggerResult, Counter>,
+    store_requests: Family<BucketResult, Counter>,
     http_requests: Family<PathStatus, Counter>,
     http_connections: Gauge,
     http_turned_away: Counter,
@@ -116,6 +123,7 @@ impl Default for Metrics {
             settled: Family::default(),
             dead_letters: Family::default(),
             ticks: Family::default(),
+            store_requests: Family::default(),
             http_requests: Family::default(),
             http_connections: Gauge::default(),
             http_turned_away: Counter::default(),
@@ -198,6 +206,11 @@ impl Default for Metrics {
             metrics.ticks.clone(),
         );
         r.register(
+            "store_requests",
+            "Requests to object stores, each try counted: all that were sent, those that failed, and those of them that ran out of time",
+            metrics.store_requests.clone(),
+        );
+        r.register(
             "http_requests",
             "Requests answered, by path of the plan and status",
             metrics.http_requests.clone(),
@@ -276,6 +289,22 @@ impl Metrics {
                 result,
             };
             let counter = self.ticks.get_or_create(&labels);
+            counter.inner().store(count, Relaxed);
+        }
+    }
+
+    /// Takes over what a bucket of an object store counts.
+    pub(crate) fn store(&self, bucket: &str, traffic: &bucket::Traffic) {
+        for (result, count) in [
+            ("sent", traffic.requests()),
+            ("failed", traffic.failed()),
+            ("timeout", traffic.timeouts()),
+        ] {
+            let labels = BucketResult {
+                bucket: bucket.to_owned(),
+                result,
+            };
+            let counter = self.store_requests.get_or_create(&labels);
             counter.inner().store(count, Relaxed);
         }
     }

@@ -13,19 +13,25 @@ use tidemill_core::{
 #[derive(Default)]
 pub struct Objects {
     buckets: BTreeMap<String, Bucket>,
-    /// Those that are watched and written to: what is written there becomes an event.
+    /// Those that are watched and written to, and do not keep the hop count with their objects.
     feedback: BTreeSet<String>,
 }
 
 impl Objects {
-    /// The buckets, and the names of those whose objects may be the engine's own and become events.
+    /// The buckets, and the names of those whose objects may be the engine's own and become events,
+    /// and do not tell their hops.
     pub fn new(buckets: BTreeMap<String, Bucket>, feedback: BTreeSet<String>) -> Objects {
         Objects { buckets, feedback }
     }
 
-    /// Whether what the engine writes there becomes an event, whose hops are to be counted.
+    /// Whether what the engine writes there becomes an event, whose hops the engine has to know.
     pub fn feeds_back(&self, bucket: &str) -> bool {
         self.feedback.contains(bucket)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Bucket> {
+        self.buckets.values()
     }
 
     fn bucket(&self, name: &str) -> Result<&Bucket, HostError> {
@@ -65,9 +71,15 @@ impl Objects {
         Ok(self.bucket(bucket)?.check_key(key)?)
     }
 
-    /// Writes an object and returns its etag.
-    pub async fn put(&self, bucket: &str, key: &str, content: Bytes) -> Result<String, Error> {
-        self.known(bucket, key)?.put(key, content).await
+    /// Writes an object that will cause an event of so many hops, and returns its etag.
+    pub async fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        content: Bytes,
+        hops: u32,
+    ) -> Result<String, Error> {
+        self.known(bucket, key)?.put(key, content, hops).await
     }
 
     /// Deletes an object; one that is not there is no error.

@@ -59,6 +59,8 @@ impl Source {
                 State::Stopped => "stopped".into(),
                 State::FirstScan => "looking through what is there".into(),
                 State::Watching => "watching".into(),
+                State::Listing => "found by listing".into(),
+                State::Unreachable(why) => return (false, why),
                 State::RescansOnly(why) => format!("found by scans only: {why}"),
                 State::FolderMissing => return (false, "its folder is missing".into()),
             };

@@ -6,6 +6,7 @@ mod engine;
 mod journal;
 mod kafka;
 mod proxy;
+mod s3;
 mod services;
 
 use std::{
@@ -22,7 +23,8 @@ pub use client::Client;
 pub use engine::Engine;
 pub use kafka::Kafka;
 pub use proxy::Proxy;
-pub use services::{Broker, amqp_url, kafka_brokers};
+pub use s3::S3;
+pub use services::{Broker, amqp_url, kafka_brokers, s3_endpoint};
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up. Generous: machines stall.

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{free_port, root};
 
-pub use addresses::{amqp_url, kafka_brokers};
+pub use addresses::{amqp_url, kafka_brokers, s3_endpoint};
 
 /// A broker of one test's own. Killed, and its data deleted, when dropped.
 pub struct Broker {
@@ -37,6 +37,11 @@ impl Broker {
         Broker::new("kafka")
     }
 
+    /// Starts a server that speaks S3 and SQS, and waits until it takes clients. It keeps no data.
+    pub fn s3() -> Broker {
+        Broker::new("moto")
+    }
+
     fn new(service: &str) -> Broker {
         let private = root().join("target/services/private");
         fs::create_dir_all(&private).expect("it is made");
@@ -53,12 +58,12 @@ impl Broker {
         broker
     }
 
-    /// Where clients find it: the URL of RabbitMQ, the `host:port` of Kafka. Stays the same.
+    /// Where clients find it: the URL of RabbitMQ or of S3, the `host:port` of Kafka. Stays the same.
     pub fn url(&self) -> &str {
         &self.address
     }
 
-    /// Stops it in good order. It keeps its data.
+    /// Stops it in good order. It keeps its data, but for S3.
     pub fn stop(&self) {
         self.run("stop");
     }
@@ -136,12 +141,15 @@ fn the_shared_brokers_take_clients() {
     let (amqp, _) = amqp.split_once('/').expect("a virtual host");
     TcpStream::connect(amqp).expect("RabbitMQ listens");
     TcpStream::connect(kafka_brokers()).expect("Kafka listens");
+    let s3 = s3_endpoint();
+    let s3 = s3.strip_prefix("http://").expect("a URL");
+    TcpStream::connect(s3).expect("S3 listens");
 }
 
 #[test]
 fn a_private_broker_survives_a_stop_and_a_kill_and_leaves_nothing() {
     std::thread::scope(|scope| {
-        for start in [Broker::rabbitmq, Broker::kafka] {
+        for start in [Broker::rabbitmq, Broker::kafka, Broker::s3] {
             scope.spawn(move || {
                 let broker = start();
                 let (dir, port) = (broker.dir.path().to_owned(), broker.port);

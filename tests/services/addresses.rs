@@ -1,4 +1,4 @@
-//! Where the brokers listen that `make services` starts. The connectors' tests and the end-to-end tests
+//! Where the services listen that `make services` starts. The connectors' tests and the end-to-end tests
 //! both include this file, by path; it starts nothing.
 
 use std::path::Path;
@@ -11,6 +11,11 @@ pub fn amqp_url() -> String {
 /// Kafka's address, as `host:port`.
 pub fn kafka_brokers() -> String {
     address("TIDEMILL_TEST_KAFKA", "kafka.address")
+}
+
+/// The endpoint of the server that speaks S3 and SQS, as a URL.
+pub fn s3_endpoint() -> String {
+    address("TIDEMILL_TEST_S3", "s3.address")
 }
 
 fn address(variable: &str, file: &str) -> String {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What rabbitmq.sh and kafka.sh share: a broker is a folder, a port on loopback, and its processes. Sourced by them;
+# What rabbitmq.sh, kafka.sh and moto.sh share: a broker is a folder, a port on loopback, and its processes. Sourced by them;
 # it never runs by itself. They define `service` (its name in docker-compose.yml), `program` (the process that stops
 # it in good order when asked to), `greeting` (bytes that a broker which takes clients answers), `address PORT`,
 # `ensure_installed` and `launch`.
@@ -109,7 +109,7 @@ start() {
     if has_docker; then
         # Its data stays in the container until `remove`.
         touch "$dir/by-docker"
-        export TIDEMILL_AMQP_PORT=$port TIDEMILL_KAFKA_PORT=$port
+        export TIDEMILL_AMQP_PORT=$port TIDEMILL_KAFKA_PORT=$port TIDEMILL_S3_PORT=$port
         compose "$dir" up --detach --wait --quiet-pull "$service" >"$dir/log" 2>&1 || failed "$dir"
         return
     fi

@@ -62,8 +62,17 @@ keys! {
 "buckets": Named, default("{}"), "Places where objects are.";
 "buckets.*": Table, optional, "A place where objects are.";
 "buckets.*.url": BucketUrl, required("file:./buckets/uploads"), "A folder (file:) or a bucket of an object store (s3://, gs://, az://).";
-"buckets.*.options": Map, default("{}"), "What the object store needs: endpoint, region and the like." planned;
-"buckets.*.options.*": Secret, optional, "An option of the object store.";
+"buckets.*.options": Table, default("{}"), "How to reach an object store. Credentials that are left out come from the provider's environment variables, then from the machine's own identity.";
+"buckets.*.options.endpoint": HttpUrl, optional, "The server, if it is not the provider's own: MinIO, Ceph, R2 and the like.";
+"buckets.*.options.region": Text, optional, "s3: the region of the bucket; left out, that of AWS_REGION, or us-east-1.";
+"buckets.*.options.path_style": Flag, default("true"), "s3: whether the bucket's name goes into the path of requests; false, into the host's name.";
+"buckets.*.options.access_key_id": Secret, optional, "s3: the id of the access key.";
+"buckets.*.options.secret_access_key": Secret, optional, "s3: the secret of the access key.";
+"buckets.*.options.session_token": Secret, optional, "s3: the token of a session.";
+"buckets.*.options.account": Text, optional, "az: the storage account.";
+"buckets.*.options.access_key": Secret, optional, "az: the key of the storage account.";
+"buckets.*.options.service_account": Secret, optional, "gs: the key of a service account, as JSON.";
+"buckets.*.options.anonymous": Flag, default("false"), "Whether requests go unsigned, to buckets that are public.";
 
 "functions": Named, default("{}"), "Components that handle events.";
 "functions.*": Table, optional, "A component that handles events.";
@@ -98,7 +107,7 @@ keys! {
 "triggers.*.bucket.after.move": Table, required("{ bucket = \"done\", prefix = \"\" }"), "Where the object goes.";
 "triggers.*.bucket.after.move.bucket": Filled, required("done"), "The bucket it goes to.";
 "triggers.*.bucket.after.move.prefix": Prefix, default(""), "Put before its key.";
-"triggers.*.bucket.rescan": Duration("1s", "24h"), default("60s"), "How often the bucket is listed to find what was missed. The same in all triggers of a bucket.";
+"triggers.*.bucket.rescan": Duration("1s", "24h"), default("60s"), "How often the bucket is listed: to find what was missed in a folder, and what is new in an object store. The same in all triggers of a bucket.";
 
 "triggers.*.amqp": Table, one_of("source"), "Messages of an AMQP queue.";
 "triggers.*.amqp.connection": Filled, required("orders"), "The connection.";

@@ -22,7 +22,6 @@ pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
         if let Some(node) = bucket.get("url") {
             outside_data(sink, engine, name, node);
         }
-        no_options(sink, name, bucket);
     }
     shared_folders(sink, root);
 }
@@ -108,22 +107,6 @@ fn folder(url: &Node) -> Option<&Path> {
     match &url.value {
         Value::Store(Store::File { root }) => Some(root),
         _ => None,
-    }
-}
-
-/// A folder needs no endpoint, region or keys.
-fn no_options(sink: &mut Sink<'_>, name: &str, bucket: &Table) {
-    let (Some(url), Some(options)) = (bucket.get("url"), bucket.get("options")) else {
-        return;
-    };
-    let filled = options
-        .table()
-        .is_some_and(|table| !table.entries.is_empty());
-    if filled && folder(url).is_some() {
-        let message = format!("bucket `{name}` is a folder and takes no options");
-        let label = "expected no options, found some";
-        let draft = Draft::error(options.key_span.clone(), message, label, "remove `options`");
-        sink.add(draft.with(url.span.clone(), "the folder is named here"));
     }
 }
 

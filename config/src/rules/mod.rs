@@ -3,6 +3,7 @@
 
 mod batch;
 mod brokers;
+mod buckets;
 mod destinations;
 mod engine;
 mod events;
@@ -28,6 +29,7 @@ pub(crate) fn check(sink: &mut Sink<'_>, root: &Table) {
     http::check(sink, root);
     events::check(sink, root);
     brokers::check(sink, root);
+    buckets::check(sink, root);
     for (name, trigger) in root.tables("triggers") {
         schedule::check(sink, name, trigger);
         destinations::check(sink, name, trigger);

@@ -3,8 +3,8 @@
 //! changed since has an event of its own and is left alone.
 //!
 //! The check and the deletion are two steps: a file that is replaced between them, within
-//! microseconds, is lost with the version it replaced. Stores with conditional deletes do not have
-//! this gap; file systems do.
+//! microseconds in a folder and a round trip in an object store, is lost with the version it
+//! replaced. object_store has no conditional deletes that would close the gap.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -58,7 +58,7 @@ impl BucketDestination {
                 to_key,
             } => {
                 let (from, to) = (self.bucket(bucket)?, self.bucket(to_bucket)?);
-                if from.same_file(key, to, to_key) {
+                if from.is_same(key, to, to_key) {
                     let text =
                         format!("object `{key}` of bucket `{bucket}` cannot move onto itself");
                     return Err(PublishError::Rejected(text));
@@ -72,8 +72,9 @@ impl BucketDestination {
                     }
                     Err(error) => return Err(publish_error(error)),
                 }
-                (self.before_write)(to_bucket, to_key, event.hops.saturating_add(1));
-                match from.copy(key, etag, to, to_key).await {
+                let hops = event.hops.saturating_add(1);
+                (self.before_write)(to_bucket, to_key, hops);
+                match from.copy(key, etag, to, to_key, hops).await {
                     Ok(_) => self.delete(from, key, etag).await,
                     Err(error) if is_gone_or_changed(&error, bucket, key) => {
                         tracing::debug!(bucket, key, etag, "not moved: gone or changed meanwhile");
@@ -85,7 +86,7 @@ impl BucketDestination {
             OutboxAction::PutObject { bucket, key } => {
                 let to = self.bucket(bucket)?;
                 (self.before_write)(bucket, key, event.hops);
-                let written = to.put(key, event.data.clone()).await;
+                let written = to.put(key, event.data.clone(), event.hops).await;
                 written.map(drop).map_err(publish_error)
             }
             OutboxAction::Post { trigger, .. }

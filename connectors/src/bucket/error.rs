@@ -5,7 +5,7 @@ use std::{error::Error as StdError, io, path::PathBuf};
 
 use tidemill_core::host::HostError;
 
-use super::{guard::Trouble, key::Refusal, store::Bucket};
+use super::{folder::Folder, guard::Trouble, key::Refusal};
 
 /// An operation on an object of a bucket failed.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,30 @@ pub enum Error {
         /// The folder.
         root: PathBuf,
     },
+    /// The object store does not let this engine in, or not to this object.
+    #[error(
+        "the store forbids to {action} object `{key}` of bucket `{bucket}` ({why}); see to its credentials in [buckets.{bucket}.options], and what they may do"
+    )]
+    Forbidden {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The object's key.
+        key: String,
+        /// What was tried, such as "read".
+        action: &'static str,
+        /// The store's own words.
+        why: String,
+    },
+    /// The objects of an object store cannot be listed.
+    #[error("cannot list bucket `{bucket}` at {place}: {why}")]
+    Unlisted {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// Where it is.
+        place: String,
+        /// The store's own words, and what to do.
+        why: String,
+    },
     /// The store failed.
     #[error("cannot {action} object `{key}` of bucket `{bucket}`")]
     Failed {
@@ -109,13 +133,16 @@ impl From<Error> for HostError {
             Error::Changed { .. } => HostError::Changed,
             Error::Denied { .. } | Error::Refused { .. } => HostError::Denied(error.to_string()),
             Error::TooLarge { .. } => HostError::TooLarge(error.to_string()),
-            Error::FolderMissing { .. } | Error::Failed { .. } => HostError::Failed(error.chain()),
+            Error::FolderMissing { .. }
+            | Error::Forbidden { .. }
+            | Error::Unlisted { .. }
+            | Error::Failed { .. } => HostError::Failed(error.chain()),
         }
     }
 }
 
-/// Errors of this bucket.
-impl Bucket {
+/// Errors of this folder.
+impl Folder {
     pub(super) fn not_found(&self, key: &str) -> Error {
         let (bucket, key) = (self.name().to_owned(), key.to_owned());
         Error::NotFound { bucket, key }

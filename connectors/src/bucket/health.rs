@@ -20,6 +20,10 @@ pub enum State {
     Watching,
     /// Changes are found by scans only, or some are; the text says why and what to do.
     RescansOnly(String),
+    /// An object store: changes are found by listing it, as they always are there.
+    Listing,
+    /// The object store does not answer, or not as it should; in words. It is asked again.
+    Unreachable(String),
     /// The folder is missing. Its objects are not taken for deleted; it is looked for.
     FolderMissing,
 }

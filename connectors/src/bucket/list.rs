@@ -7,15 +7,15 @@ use tidemill_core::ledger::Object;
 
 use super::{
     error::Error,
+    folder::Folder,
     guard,
     key::{self, Refusal},
-    store::Bucket,
     walk::{Step, Walk},
 };
 
-/// See [`Bucket::list`]. Blocks.
+/// See [`super::Bucket::list`]. Blocks.
 pub(super) fn list(
-    bucket: &Bucket,
+    bucket: &Folder,
     prefix: &str,
     after: Option<&str>,
     limit: usize,
@@ -70,7 +70,7 @@ pub(super) fn list(
 }
 
 /// The deepest folder that all keys with the prefix are in; absent, there is no such folder.
-fn start(bucket: &Bucket, prefix: &str) -> Result<Option<std::path::PathBuf>, Error> {
+fn start(bucket: &Folder, prefix: &str) -> Result<Option<std::path::PathBuf>, Error> {
     let Some((folder, _)) = prefix.rsplit_once('/') else {
         return Ok(Some(bucket.root().to_owned()));
     };

@@ -1,4 +1,4 @@
-//! Buckets: folders whose files are objects.
+//! Buckets: folders whose files are objects, and buckets of object stores.
 //!
 //! [`Bucket`] reads and writes objects. [`BucketConnector`] is the source: it watches and scans a
 //! bucket and offers an event for every object that comes, changes or goes. [`BucketDestination`] is
@@ -8,6 +8,16 @@
 //! place, and stayed, is offered exactly once, whatever is missed, repeated or interrupted on the
 //! way, because the ledger moves in the commit of the event. Versions that were overwritten or
 //! deleted before they were looked at may make no event.
+//!
+//! What a user of `s3://`, `gs://` and `az://` buckets should know:
+//!
+//! - They are listed every `rescan`, which is how objects are found that came, changed or went. A
+//!   listing costs one request for each 1,000 objects, and each object that is news one more.
+//! - A version is an etag: the same bytes written over themselves are no news.
+//! - Keys are paths of names joined by single slashes: object_store cannot ask for others, such as
+//!   `/a`, `a//b` or `a/../b`. They are reported once. Keys that end in a slash stand for folders
+//!   in consoles, and are passed over.
+//! - The hop count travels with each object that the engine writes, in its metadata.
 //!
 //! What a user of `file:` buckets should know:
 //!
@@ -28,6 +38,7 @@
 mod copy;
 mod destination;
 mod error;
+mod folder;
 mod guard;
 mod health;
 mod hints;
@@ -38,6 +49,8 @@ mod observe;
 mod open;
 mod pending;
 mod plan;
+mod poll;
+mod remote;
 mod report;
 mod rescan;
 mod scan;
@@ -60,10 +73,12 @@ pub use error::Error;
 pub use health::{Health, State, Status};
 pub use key::Refusal;
 pub use open::OpenError;
-pub use plan::Settings;
+pub use plan::{Place, Settings};
+pub use remote::{RemoteSettings, Traffic};
 pub use store::Bucket;
 
 use observe::Observer;
+use poll::Poll;
 use source::Source;
 use tuning::Tuning;
 
@@ -101,11 +116,17 @@ impl BucketConnector {
     /// have no receipt by then may or may not be durable; the next run finds out.
     pub async fn run(self, intake: Arc<dyn Ledgers>, stop: CancellationToken) {
         let observer = Observer {
-            bucket: self.bucket,
+            bucket: self.bucket.clone(),
             intake,
             health: self.health,
             tuning: self.tuning,
         };
-        Source::new(observer, self.rescan).run(stop).await;
+        if let Some(folder) = self.bucket.folder() {
+            let source = Source::new(observer, folder.clone(), self.rescan);
+            source.run(stop).await;
+        } else if let Some(remote) = self.bucket.remote() {
+            let poll = Poll::new(observer, remote.clone(), self.rescan);
+            poll.run(stop).await;
+        }
     }
 }

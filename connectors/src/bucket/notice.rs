@@ -32,7 +32,7 @@ impl Source {
 
     pub(super) async fn take_hints(&mut self) {
         let hinted = self.hints.take();
-        let bucket = self.observer.bucket.clone();
+        let bucket = self.folder.clone();
         if let Some(trouble) = hinted.trouble {
             tracing::warn!(bucket = bucket.name(), "the watcher failed: {trouble}");
             self.watch = None;

@@ -73,16 +73,17 @@ impl Observer {
                 Err(error) => return Outcome::Failed(error),
             };
             let now = clock::now();
-            let (seen, otherwise) = match look {
-                Look::Object(object) => (Some(object), Outcome::Known),
-                Look::Folder => (None, Outcome::Folder),
-                Look::Absent => (None, Outcome::Known),
+            let (seen, hops, otherwise) = match look {
+                Look::Object(object, hops) => (Some(object), hops, Outcome::Known),
+                Look::Folder => (None, 0, Outcome::Folder),
+                Look::Absent => (None, 0, Outcome::Known),
             };
             let bucket = self.bucket.name();
             let news = ledger::observe(bucket, key, known.as_ref(), seen.as_ref(), now);
-            let Some((step, event)) = news else {
+            let Some((step, mut event)) = news else {
                 return otherwise;
             };
+            event.hops = hops;
             if let Some(object) = &seen
                 && let Err(not_yet) = need.check(object, now, Instant::now(), &self.tuning)
             {

@@ -1,5 +1,4 @@
-//! Opening a bucket: what a user can have got wrong about its folder, found before anything runs.
-//! Creates nothing but a probe file that is removed at once.
+//! Opening a bucket: what a user can have got wrong about it, found before anything runs. Creates nothing but a probe file that is removed at once.
 
 use std::{
     fs::{self, OpenOptions},
@@ -7,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folder of a bucket cannot be used. The text says what to do.
+use tidemill_config::reference::ReferenceError;
+
+/// A bucket cannot be used. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It is not there.
@@ -64,6 +65,29 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// An option of an object store refers to what is not there.
+    #[error("bucket `{bucket}`: `options.{key}` cannot be looked up")]
+    Unresolved {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The option.
+        key: &'static str,
+        /// Why.
+        source: ReferenceError,
+    },
+    /// The options of an object store do not make a client.
+    #[error("bucket `{bucket}`: its object store cannot be used as the plan has it: {why}")]
+    Unusable {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// Why.
+        why: String,
+    },
+    /// The system has no certificates of authorities.
+    #[error(
+        "bucket `{0}` is on an https server, but the system has no certificates to tell it by; install the package ca-certificates, or name a file with SSL_CERT_FILE"
+    )]
+    NoAuthorities(String),
     /// Anything else.
     #[error("bucket `{bucket}`: the folder {} cannot be opened", .root.display())]
     Failed {

@@ -9,23 +9,32 @@ use std::{
 
 use tidemill_config::plan::{After, BucketPlan, DestinationPlan, Plan, SourcePlan, Store};
 
-use super::{Bucket, OpenError};
+use super::{Bucket, OpenError, RemoteSettings};
 
 /// A bucket of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Its name.
     pub name: String,
-    /// Its folder.
-    pub root: PathBuf,
+    /// Where its objects are.
+    pub place: Place,
     /// A function, an `after`, an `on_success` or a `dead_letter` of the plan may write to it.
     pub needs_write: bool,
     /// How long after a scan the next one begins; absent if no trigger listens to the bucket.
     pub rescan: Option<Duration>,
 }
 
+/// Where the objects of a bucket are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In an object store.
+    Remote(RemoteSettings),
+}
+
 impl Settings {
-    /// The plan's buckets of files, by name.
+    /// The plan's buckets, by name.
     pub fn of(plan: &Plan) -> Vec<Settings> {
         let mut written: BTreeSet<&str> = BTreeSet::new();
         for function in plan.functions.values() {
@@ -50,23 +59,33 @@ impl Settings {
                 After::Move { bucket, .. } => written.extend([&*source.bucket, bucket]),
             }
         }
-        let settings = |(name, bucket): (&String, &Arc<BucketPlan>)| {
-            let Store::File { root } = &bucket.store else {
-                return None;
-            };
-            Some(Settings {
-                name: name.clone(),
-                root: root.clone(),
-                needs_write: written.contains(name.as_str()),
-                rescan: rescans.get(name.as_str()).copied(),
-            })
+        let settings = |(name, bucket): (&String, &Arc<BucketPlan>)| Settings {
+            name: name.clone(),
+            place: match &bucket.store {
+                Store::File { root } => Place::Folder(root.clone()),
+                Store::Remote {
+                    provider,
+                    bucket: there,
+                    prefix,
+                } => Place::Remote(RemoteSettings {
+                    provider: *provider,
+                    bucket: there.clone(),
+                    prefix: prefix.clone(),
+                    options: bucket.options.clone(),
+                }),
+            },
+            needs_write: written.contains(name.as_str()),
+            rescan: rescans.get(name.as_str()).copied(),
         };
-        plan.buckets.iter().filter_map(settings).collect()
+        plan.buckets.iter().map(settings).collect()
     }
 
     /// Opens the bucket. Blocks shortly.
     pub fn open(&self) -> Result<Bucket, OpenError> {
-        Bucket::open(&self.name, &self.root, self.needs_write)
+        match &self.place {
+            Place::Folder(root) => Bucket::open(&self.name, root, self.needs_write),
+            Place::Remote(remote) => remote.open(&self.name).map(Bucket::over),
+        }
     }
 }
 
@@ -97,7 +116,7 @@ mod tests {
         let loaded = tidemill_config::parse(Path::new("/plan/tidemill.toml"), text).unwrap();
         let settings = |name: &str, needs_write, rescan: Option<u64>| Settings {
             name: name.into(),
-            root: Path::new("/plan").join(name),
+            place: Place::Folder(Path::new("/plan").join(name)),
             needs_write,
             rescan: rescan.map(Duration::from_secs),
         };

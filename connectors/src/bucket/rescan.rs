@@ -23,8 +23,8 @@ use super::{
 impl Source {
     /// Begins a scan, or finds the folder missing.
     pub(super) async fn begin_scan(&mut self) {
-        let observer = self.observer.clone();
-        let (bucket, tuning) = (&observer.bucket, &observer.tuning);
+        let (observer, folder) = (self.observer.clone(), self.folder.clone());
+        let (bucket, tuning) = (&folder, &observer.tuning);
         let Some(identity) = bucket.identity().await else {
             return self.lose_folder();
         };
@@ -206,7 +206,7 @@ impl Source {
         self.forget();
         self.next_scan = Instant::now() + self.observer.tuning.missing;
         if !std::mem::replace(&mut self.missing, true) {
-            let bucket = &self.observer.bucket;
+            let bucket = &self.folder;
             tracing::warn!(
                 bucket = bucket.name(),
                 folder = %bucket.root().display(),

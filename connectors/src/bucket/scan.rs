@@ -18,9 +18,9 @@ use tidemill_core::ledger::{LedgerEntry, Object};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    folder::Folder,
     guard, key,
     key::Refusal,
-    store::Bucket,
     tuning::{BATCH, Tuning},
     walk::{Step, Walk},
     watch::{self, Watch},
@@ -43,7 +43,7 @@ pub(super) enum Found {
 
 /// Walks over everything below `from` on a thread of its own; ends when the receiver is dropped.
 pub(super) fn walk(
-    bucket: &Bucket,
+    bucket: &Folder,
     from: PathBuf,
     watch: Option<Arc<Watch>>,
     tuning: &Tuning,
@@ -55,7 +55,7 @@ pub(super) fn walk(
 }
 
 struct Walker {
-    bucket: Bucket,
+    bucket: Folder,
     watch: Option<Arc<Watch>>,
     staged: Duration,
     objects: Vec<Object>,
@@ -65,7 +65,7 @@ struct Walker {
 }
 
 impl Walker {
-    fn new(bucket: Bucket, watch: Option<Arc<Watch>>, staged: Duration) -> Walker {
+    fn new(bucket: Folder, watch: Option<Arc<Watch>>, staged: Duration) -> Walker {
         Walker {
             bucket,
             watch,

@@ -1,4 +1,4 @@
-//! The task of one bucket: it takes hints, runs scans and folders' walks, and has keys observed,
+//! The task of a folder's bucket: it takes hints, runs scans and folders' walks, and has keys observed,
 //! many at a time but each by one observation only. All its state is its own; nothing is locked.
 //! What it notices is in [`super::notice`], how it scans in [`super::rescan`].
 //!
@@ -20,6 +20,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    folder::Folder,
     health::State,
     hints::Hints,
     observe::{Observer, Outcome},
@@ -63,6 +64,7 @@ enum Wake {
 
 pub(super) struct Source {
     pub(super) observer: Arc<Observer>,
+    pub(super) folder: Folder,
     pub(super) rescan: Duration,
     pub(super) hints: Arc<Hints>,
     pub(super) watch: Option<Arc<Watch>>,
@@ -95,12 +97,13 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(observer: Observer, rescan: Duration) -> Source {
+    pub(super) fn new(observer: Observer, folder: Folder, rescan: Duration) -> Source {
         let now = Instant::now();
-        let hints = Hints::new(observer.bucket.root(), observer.tuning.hints);
+        let hints = Hints::new(folder.root(), observer.tuning.hints);
         Source {
             pending: Pending::new(observer.tuning.hints),
             observer: Arc::new(observer),
+            folder,
             rescan,
             hints: Arc::new(hints),
             watch: None,
@@ -186,7 +189,7 @@ impl Source {
         if self.folder_walk.is_none()
             && let Some(folder) = self.folders.pop_front()
         {
-            let (bucket, tuning) = (&self.observer.bucket, &self.observer.tuning);
+            let (bucket, tuning) = (&self.folder, &self.observer.tuning);
             self.folder_walk = Some(scan::walk(bucket, folder, self.watch.clone(), tuning));
         }
         if !self.asking_vanished
@@ -266,14 +269,14 @@ impl Source {
         let noticed = self.running.remove(key).flatten();
         match outcome {
             Outcome::Known => {}
-            Outcome::Folder => self.new_folder(self.observer.bucket.root().join(key)),
+            Outcome::Folder => self.new_folder(self.folder.root().join(key)),
             Outcome::NotYet(not_yet) => {
                 if !self.pending.again(key, not_yet, Instant::now()) {
                     self.scan_soon();
                 }
             }
             Outcome::Refused(why) => {
-                self.report(&self.observer.bucket.root().join(key), &why);
+                self.report(&self.folder.root().join(key), &why);
             }
             Outcome::FolderMissing => self.lose_folder(),
             Outcome::Failed(error) => {
@@ -305,7 +308,7 @@ async fn receive(walk: &mut Option<mpsc::Receiver<Found>>) -> Option<Found> {
     }
 }
 
-fn by_key(entries: Vec<LedgerEntry>) -> HashMap<String, LedgerEntry> {
+pub(super) fn by_key(entries: Vec<LedgerEntry>) -> HashMap<String, LedgerEntry> {
     entries
         .into_iter()
         .map(|entry| (entry.key.clone(), entry))

@@ -1,52 +1,35 @@
-//! The objects of a bucket: describing, reading, writing, deleting and copying them, over
-//! object_store. Every key passes the guard first. Nothing here knows of events.
+//! A bucket, whatever its objects lie in: the one face of folders and object stores. What differs
+//! between the two is in `folder` and `remote`; nothing here knows of events.
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::path::Path;
 
 use bytes::Bytes;
-use object_store::{
-    GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, local::LocalFileSystem,
-    path::Path as StorePath,
-};
+use object_store::MultipartUpload;
 use tidemill_core::{host::ByteRange, ledger::Object};
 
 use super::{
     error::Error,
-    guard::{self, Place},
-    key::{self, Refusal},
-    list, open,
+    folder::Folder,
+    key,
     open::OpenError,
+    remote::{Remote, Traffic},
 };
-
-/// How often a read without a condition starts anew when the object changes under it.
-const READS: u32 = 3;
 
 /// An opened bucket. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Bucket(Arc<Inner>);
+pub struct Bucket(At);
 
-#[derive(Debug)]
-struct Inner {
-    name: String,
-    /// Absolute and free of symlinks.
-    root: PathBuf,
-    store: LocalFileSystem,
-    /// The file system that the folder was on when it was last accepted.
-    device: AtomicU64,
+#[derive(Clone, Debug)]
+enum At {
+    Folder(Folder),
+    Remote(Remote),
 }
 
 /// What a look at a key finds.
 #[derive(Debug)]
 pub(super) enum Look {
-    Object(Object),
+    /// The object, and the hops that the engine which wrote it left in its metadata.
+    Object(Object, u32),
     Folder,
     Absent,
 }
@@ -54,75 +37,67 @@ pub(super) enum Look {
 impl Bucket {
     /// Opens the bucket whose objects are the files below `root`. Blocks shortly.
     pub fn open(name: &str, root: &Path, needs_write: bool) -> Result<Bucket, OpenError> {
-        let failed = |source| OpenError::Failed {
-            bucket: name.to_owned(),
-            root: root.to_owned(),
-            source,
-        };
-        let real = open::check(name, root, needs_write)?;
-        let device = real.metadata().map_err(|e| failed(e.into()))?.dev();
-        let store = LocalFileSystem::new_with_prefix(&real)
-            .map_err(|e| failed(e.into()))?
-            // A commit follows that counts on the object.
-            .with_fsync(true);
-        Ok(Bucket(Arc::new(Inner {
-            name: name.to_owned(),
-            root: real,
-            store,
-            device: device.into(),
-        })))
+        let folder = Folder::open(name, root, needs_write)?;
+        Ok(Bucket(At::Folder(folder)))
+    }
+
+    pub(super) fn over(remote: Remote) -> Bucket {
+        Bucket(At::Remote(remote))
     }
 
     /// Its name in the plan.
     pub fn name(&self) -> &str {
-        &self.0.name
+        match &self.0 {
+            At::Folder(folder) => folder.name(),
+            At::Remote(remote) => remote.name(),
+        }
     }
 
-    /// Its folder, free of symlinks.
-    pub fn root(&self) -> &Path {
-        &self.0.root
+    /// Whether its objects carry the hop count themselves, so that nobody else has to know it.
+    pub fn keeps_hops(&self) -> bool {
+        matches!(self.0, At::Remote(_))
+    }
+
+    /// What its requests came to, if it is in an object store.
+    pub fn traffic(&self) -> Option<&Traffic> {
+        self.remote().map(|remote| &**remote.traffic())
+    }
+
+    pub(super) fn folder(&self) -> Option<&Folder> {
+        match &self.0 {
+            At::Folder(folder) => Some(folder),
+            At::Remote(_) => None,
+        }
+    }
+
+    pub(super) fn remote(&self) -> Option<&Remote> {
+        match &self.0 {
+            At::Folder(_) => None,
+            At::Remote(remote) => Some(remote),
+        }
     }
 
     /// Whether an object of this bucket can have this key, as far as the key itself tells.
     pub fn check_key(&self, key: &str) -> Result<(), Error> {
-        self.locate(key).map(drop)
+        match &self.0 {
+            At::Folder(folder) => folder.check_key(key),
+            At::Remote(remote) => remote.locate(key).map(drop),
+        }
     }
 
     /// Describes an object.
     pub async fn head(&self, key: &str) -> Result<Object, Error> {
         match self.look(key).await? {
-            Look::Object(object) => Ok(object),
+            Look::Object(object, _) => Ok(object),
             Look::Folder | Look::Absent => Err(self.not_found(key)),
         }
     }
 
-    /// What is at a key. `Absent` only if the bucket's folder is there.
-    ///
-    /// Opens the file, as the store does to describe an object, so that what cannot be read is not
-    /// described either; but in one step with the guard, because every event costs a look.
+    /// What is at a key. `Absent` only if the bucket itself is there.
     pub(super) async fn look(&self, key: &str) -> Result<Look, Error> {
-        let (_, file) = self.locate(key)?;
-        let (bucket, key) = (self.clone(), key.to_owned());
-        let look = move || match guard::place(bucket.root(), &file) {
-            Ok(Place::Folder) => Ok(Look::Folder),
-            Ok(Place::Absent) => bucket.absent(),
-            Ok(Place::File) => match fs::File::open(&file).and_then(|f| Ok((f.metadata()?, f))) {
-                Ok((_, open)) if !guard::opened_inside(bucket.root(), &open) => {
-                    Err(bucket.refused(&key, Refusal::LeadsOut(file)))
-                }
-                Ok((found, _)) => Ok(Look::Object(key::object(key, &found))),
-                Err(error) if guard::absent(&error) => bucket.absent(),
-                Err(error) => Err(bucket.failed_io(&key, "read", error)),
-            },
-            Err(trouble) => Err(bucket.troubled(&key, "read", trouble)),
-        };
-        self.blocking(look).await
-    }
-
-    fn absent(&self) -> Result<Look, Error> {
-        match self.identity_now() {
-            Some(_) => Ok(Look::Absent),
-            None => Err(self.folder_missing()),
+        match &self.0 {
+            At::Folder(folder) => folder.look(key).await,
+            At::Remote(remote) => remote.look(key).await,
         }
     }
 
@@ -135,164 +110,84 @@ impl Bucket {
         range: Option<ByteRange>,
         limit: u64,
     ) -> Result<Bytes, Error> {
-        for _ in 0..READS {
-            let (path, place) = self.pass(key, "read").await?;
-            if place != Place::File {
-                return Err(self.not_found(key));
-            }
-            let options = GetOptions {
-                if_match: if_match.map(key::quoted),
-                ..GetOptions::default()
-            };
-            let got = self.0.store.get_opts(&path, options).await;
-            let mut got = got.map_err(|e| self.failed(key, "read", e))?;
-            self.check_opened(key, &got)?;
-            let (size, etag) = (got.meta.size, got.meta.e_tag.as_deref().map(key::plain));
-            got.range = match range {
-                None => 0..size,
-                Some(r) => r.offset.min(size)..r.offset.saturating_add(r.length).min(size),
-            };
-            let wanted = got.range.end - got.range.start;
-            if wanted > limit {
-                return Err(Error::TooLarge {
-                    bucket: self.0.name.clone(),
-                    key: key.to_owned(),
-                    size: wanted,
-                    limit,
-                });
-            }
-            // A writer may have been at work in the open file: what was read is one version only
-            // if the version is the same afterwards.
-            let bytes = if wanted == 0 {
-                Ok(Bytes::new())
-            } else {
-                got.bytes().await
-            };
-            let after = self.look(key).await;
-            let same =
-                matches!(&after, Ok(Look::Object(after)) if Some(&after.etag) == etag.as_ref());
-            match bytes {
-                Ok(bytes) if same => return Ok(bytes),
-                Err(error) if same => return Err(self.failed(key, "read", error)),
-                _ if if_match.is_some() => break,
-                _ => {}
-            }
-        }
-        Err(self.changed(key))
-    }
-
-    fn check_opened(&self, key: &str, got: &GetResult) -> Result<(), Error> {
-        match &got.payload {
-            GetResultPayload::File(file, path) if !guard::opened_inside(&self.0.root, file) => {
-                Err(self.refused(key, Refusal::LeadsOut(path.clone())))
-            }
-            _ => Ok(()),
+        match &self.0 {
+            At::Folder(folder) => folder.read(key, if_match, range, limit).await,
+            At::Remote(remote) => remote.read(key, if_match, range, limit).await,
         }
     }
 
-    /// Writes an object, durably and all at once, and returns its etag.
-    pub async fn put(&self, key: &str, content: Bytes) -> Result<String, Error> {
-        let path = self.pass_to_write(key).await?;
-        let put = self.0.store.put(&path, content.into()).await;
-        let put = put.map_err(|e| self.failed_write(key, e))?;
-        Ok(key::plain(&put.e_tag.unwrap_or_default()))
+    /// Writes an object, durably and all at once, and returns its etag. `hops` is the count of the
+    /// event that the object will cause; stores with metadata keep it.
+    pub async fn put(&self, key: &str, content: Bytes, hops: u32) -> Result<String, Error> {
+        match &self.0 {
+            At::Folder(folder) => folder.put(key, content).await,
+            At::Remote(remote) => remote.put(key, content, hops).await,
+        }
+    }
+
+    /// Begins to write an object in parts; it is there at once when they are complete.
+    pub(super) async fn upload(
+        &self,
+        key: &str,
+        hops: u32,
+    ) -> Result<Box<dyn MultipartUpload>, Error> {
+        match &self.0 {
+            At::Folder(folder) => folder.upload(key).await,
+            At::Remote(remote) => remote.upload(key, hops).await,
+        }
     }
 
     /// Deletes an object; with `if_match`, only if it has this etag. Returns whether there was one.
     pub async fn delete(&self, key: &str, if_match: Option<&str>) -> Result<bool, Error> {
-        let path = match self.pass(key, "delete").await? {
-            (path, Place::File) => path,
-            (_, Place::Folder | Place::Absent) => return Ok(false),
-        };
-        if let Some(etag) = if_match {
-            match self.look(key).await? {
-                Look::Object(object) if object.etag == etag => {}
-                Look::Object(_) => return Err(self.changed(key)),
-                Look::Folder | Look::Absent => return Ok(false),
-            }
-        }
-        match self.0.store.delete(&path).await {
-            Ok(()) => Ok(true),
-            Err(error) => match self.failed(key, "delete", error) {
-                Error::NotFound { .. } => Ok(false),
-                error => Err(error),
-            },
+        match &self.0 {
+            At::Folder(folder) => folder.delete(key, if_match).await,
+            At::Remote(remote) => remote.delete(key, if_match).await,
         }
     }
 
     /// At most `limit` objects whose keys start with `prefix` and sort after `after`, in the order
-    /// of the bytes of their keys. Needs one walk over the folders in question and memory for the
-    /// answer only.
+    /// of the bytes of their keys. Needs memory for the answer only, and of a folder one walk over
+    /// the folders in question.
     pub async fn list(
         &self,
         prefix: &str,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Object>, Error> {
-        let (bucket, prefix) = (self.clone(), prefix.to_owned());
-        let after = after.map(str::to_owned);
-        self.blocking(move || list::list(&bucket, &prefix, after.as_deref(), limit))
-            .await
-    }
-
-    /// Who the folder is: its device and inode. Absent, the folder is missing, or what is there is
-    /// an empty folder on another file system: the mount point of one that was unmounted.
-    pub(super) async fn identity(&self) -> Option<(u64, u64)> {
-        let bucket = self.clone();
-        self.blocking(move || bucket.identity_now()).await
-    }
-
-    fn identity_now(&self) -> Option<(u64, u64)> {
-        let found = fs::symlink_metadata(self.root()).ok()?;
-        if !found.is_dir() {
-            return None;
-        }
-        if found.dev() != self.0.device.load(Ordering::Relaxed) {
-            fs::read_dir(self.root()).ok()?.next()?.ok()?;
-            self.0.device.store(found.dev(), Ordering::Relaxed);
-        }
-        Some((found.dev(), found.ino()))
-    }
-
-    /// Lets a key pass, or not, and tells what is there.
-    async fn pass(&self, key: &str, action: &'static str) -> Result<(StorePath, Place), Error> {
-        let (path, file) = self.locate(key)?;
-        let root = self.0.root.clone();
-        let place = {
-            let file = file.clone();
-            self.blocking(move || guard::place(&root, &file)).await
-        };
-        place
-            .map(|place| (path, place))
-            .map_err(|trouble| self.troubled(key, action, trouble))
-    }
-
-    pub(super) async fn pass_to_write(&self, key: &str) -> Result<StorePath, Error> {
-        // The store would make the folder anew, under the mount point of a missing disk.
-        if self.identity().await.is_none() {
-            return Err(self.folder_missing());
-        }
-        match self.pass(key, "write").await? {
-            (_, Place::Folder) => Err(self.refused(key, Refusal::Folder)),
-            (path, _) => Ok(path),
+        match &self.0 {
+            At::Folder(folder) => folder.list(prefix, after, limit).await,
+            At::Remote(remote) => remote.list(prefix, after, limit).await,
         }
     }
 
-    pub(super) fn locate(&self, key: &str) -> Result<(StorePath, PathBuf), Error> {
-        key::locate(&self.0.store, &self.0.root, key).map_err(|why| self.refused(key, why))
-    }
-
-    pub(super) fn store(&self) -> &LocalFileSystem {
-        &self.0.store
-    }
-
-    pub(super) async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+    /// Whether the two keys are one and the same object.
+    pub(super) fn is_same(&self, key: &str, to: &Bucket, to_key: &str) -> bool {
+        match (&self.0, &to.0) {
+            (At::Folder(from), At::Folder(to)) => from.root().join(key) == to.root().join(to_key),
+            (At::Remote(from), At::Remote(to)) => from.is_same(key, to, to_key),
+            _ => false,
         }
     }
+
+    pub(super) fn failed_write(&self, key: &str, error: object_store::Error) -> Error {
+        match &self.0 {
+            At::Folder(folder) => folder.failed_write(key, error),
+            At::Remote(remote) => remote.failed(key, "write", error),
+        }
+    }
+
+    pub(super) fn not_found(&self, key: &str) -> Error {
+        let (bucket, key) = (self.name().to_owned(), key.to_owned());
+        Error::NotFound { bucket, key }
+    }
+
+    pub(super) fn changed(&self, key: &str) -> Error {
+        let (bucket, key) = (self.name().to_owned(), key.to_owned());
+        Error::Changed { bucket, key }
+    }
+}
+
+/// The etag of what was written.
+pub(super) fn etag(put: object_store::PutResult) -> String {
+    key::plain(&put.e_tag.unwrap_or_default())
 }

@@ -55,3 +55,13 @@ pub(super) const REPORTS: usize = 1000;
 
 /// How many new folders wait to be walked over; beyond, a scan finds them.
 pub(super) const FOLDERS: usize = 4096;
+
+/// How many objects one page of an object store's listing has: the most that S3 gives.
+pub(super) const PAGE: usize = 1000;
+
+/// How many objects of an object store are looked at at a time: each is a request and an offer.
+pub(super) const LOOKS: usize = 64;
+
+/// The longest wait between two tries to list an object store that does not answer; the first is
+/// that of `Tuning::missing`.
+pub(super) const UNREACHABLE: Duration = Duration::from_secs(30);

@@ -12,9 +12,9 @@ use std::{
 use walkdir::WalkDir;
 
 use super::{
+    folder::Folder,
     guard::{self, Place, Trouble},
     key::{self, Refusal},
-    store::Bucket,
 };
 
 /// One step of a walk.
@@ -32,13 +32,13 @@ pub(super) enum Step {
 
 /// The walk itself; an iterator that blocks.
 pub(super) struct Walk {
-    bucket: Bucket,
+    bucket: Folder,
     inner: walkdir::IntoIter,
 }
 
 impl Walk {
     /// Walks over everything below the folder `from`, which is below the bucket's folder.
-    pub(super) fn new(bucket: &Bucket, from: &Path) -> Walk {
+    pub(super) fn new(bucket: &Folder, from: &Path) -> Walk {
         Walk {
             bucket: bucket.clone(),
             inner: WalkDir::new(from).follow_root_links(false).into_iter(),

@@ -203,6 +203,11 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         metrics.source_ready(&source.source, source.look().0);
         source.measure(metrics);
     }
+    for bucket in admin.dispatcher.objects().all() {
+        if let Some(traffic) = bucket.traffic() {
+            metrics.store(bucket.name(), traffic);
+        }
+    }
     match metrics.render() {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -54,11 +54,11 @@ fn try_out(plan: &Plan) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)?;
-    let brokers = async { tokio::join!(amqp::check(plan), kafka::check(plan)) };
-    let (amqp, kafka) = runtime.block_on(brokers);
+    let all = async { tokio::join!(buckets(plan), amqp::check(plan), kafka::check(plan)) };
+    let (buckets, amqp, kafka) = runtime.block_on(all);
     // A client that still tries to connect is not waited for.
     runtime.shutdown_background();
-    let findings: Vec<Finding> = buckets(plan).chain(amqp).chain(kafka).collect();
+    let findings: Vec<Finding> = [buckets, amqp, kafka].concat();
     for finding in &findings {
         let word = match finding.severity {
             Severity::Warning => "warning",
@@ -81,16 +81,28 @@ fn try_out(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-fn buckets(plan: &Plan) -> impl Iterator<Item = Finding> {
-    bucket::Settings::of(plan)
-        .into_iter()
-        .filter_map(|settings| {
-            let error = anyhow::Error::from(settings.open().err()?);
-            Some(Finding {
-                severity: Severity::Error,
-                place: format!("buckets.{}", settings.name),
-                problem: format!("{error:#}"),
-                help: "make the folder, or correct `url`".to_owned(),
-            })
-        })
+/// Opens each bucket, and asks those of object stores for an object.
+async fn buckets(plan: &Plan) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for settings in bucket::Settings::of(plan) {
+        let problem = match settings.open() {
+            Ok(bucket) if bucket.traffic().is_some() => match bucket.list("", None, 1).await {
+                Ok(_) => continue,
+                Err(error) => error.chain(),
+            },
+            Ok(_) => continue,
+            Err(error) => format!("{:#}", anyhow::Error::from(error)),
+        };
+        let help = match settings.place {
+            bucket::Place::Folder(_) => "make the folder, or correct `url`",
+            bucket::Place::Remote(_) => "correct `url` and `options`",
+        };
+        findings.push(Finding {
+            severity: Severity::Error,
+            place: format!("buckets.{}", settings.name),
+            problem,
+            help: help.to_owned(),
+        });
+    }
+    findings
 }

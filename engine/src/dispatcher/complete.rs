@@ -276,7 +276,7 @@ impl Dispatcher {
             let done = match content {
                 Some(content) => self
                     .objects
-                    .put(bucket, key, content.clone())
+                    .put(bucket, key, content.clone(), hops)
                     .await
                     .map(Some),
                 None => self.objects.delete(bucket, key).await.map(|()| None),

@@ -100,7 +100,8 @@ impl Dispatcher {
         let (mut ledger, mut cursors, mut remember) = (Vec::new(), Vec::new(), false);
         match mark {
             Mark::Ledger(step) => {
-                event.hops = self.hops_of(&event, &step).await.map_err(refusal)?;
+                let known = self.hops_of(&event, &step).await.map_err(refusal)?;
+                event.hops = event.hops.max(known);
                 ledger.push(step);
             }
             Mark::Cursor(step) => cursors.push(step),
@@ -169,7 +170,8 @@ impl Dispatcher {
         Ok(false)
     }
 
-    /// After how many writes of this engine the object came to be.
+    /// After how many writes of this engine the object came to be, as far as the engine itself has to
+    /// know it: objects of stores with metadata tell it themselves.
     async fn hops_of(&self, event: &Event, step: &LedgerMove) -> Result<u32, JournalError> {
         let Some(etag) = step
             .to

@@ -214,6 +214,11 @@ impl Dispatcher {
         &self.journal
     }
 
+    /// The buckets of the plan.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
     /// The queues of the plan: each trigger, and each trigger's outbox.
     pub fn queue_names(&self) -> BTreeSet<&str> {
         self.queues.keys().map(String::as_str).collect()

@@ -6,6 +6,7 @@ mod faults;
 mod notice;
 mod odd;
 mod random;
+mod remote;
 mod settle;
 mod store;
 

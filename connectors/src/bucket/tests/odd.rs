@@ -121,7 +121,10 @@ async fn unfinished_writes_make_no_events() {
     let mut expected = Vec::new();
     for n in 0..50 {
         let key = format!("d{n}/a#b{n}");
-        bucket.put(&key, vec![b'x'; 100_000].into()).await.unwrap();
+        bucket
+            .put(&key, vec![b'x'; 100_000].into(), 0)
+            .await
+            .unwrap();
         expected.push(format!("created {key}"));
     }
     world

@@ -77,7 +77,7 @@ fn operate(world: &World, random: &mut Random, n: usize) {
 
 fn listing(bucket: &Bucket) -> BTreeSet<(String, String)> {
     let mut all = BTreeSet::new();
-    for step in Walk::new(bucket, bucket.root()) {
+    for step in Walk::new(bucket.folder().unwrap(), bucket.folder().unwrap().root()) {
         if let Step::File { key, file } = step {
             let object = key::object(key, &fs::metadata(file).unwrap());
             all.insert((object.key, object.etag));

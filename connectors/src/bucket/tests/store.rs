@@ -15,7 +15,7 @@ fn range(offset: u64, length: u64) -> Option<ByteRange> {
 async fn reads_whole_and_in_part() {
     let world = World::new();
     let bucket = world.bucket();
-    let etag = bucket.put("d/a", "0123456789".into()).await.unwrap();
+    let etag = bucket.put("d/a", "0123456789".into(), 0).await.unwrap();
     let head = bucket.head("d/a").await.unwrap();
     assert_eq!(
         (head.key.as_str(), head.size, &head.etag),
@@ -75,7 +75,7 @@ async fn lists_in_order_and_in_pages_what_head_describes() {
     let mut keys: Vec<String> = odd.map(str::to_owned).into();
     keys.extend((0..50).map(|n| format!("many/{n:03}")));
     for key in &keys {
-        bucket.put(key, key.clone().into()).await.unwrap();
+        bucket.put(key, key.clone().into(), 0).await.unwrap();
     }
     keys.sort();
     let listed = bucket.list("", None, 1000).await.unwrap();
@@ -140,7 +140,7 @@ async fn nothing_leads_out() {
             "{key}"
         );
         assert!(
-            is_out(bucket.put(key, "x".into()).await.unwrap_err()),
+            is_out(bucket.put(key, "x".into(), 0).await.unwrap_err()),
             "{key}"
         );
         assert!(is_out(bucket.delete(key, None).await.unwrap_err()), "{key}");
@@ -158,7 +158,7 @@ async fn nothing_leads_out() {
         "a\0b",
         "",
     ] {
-        let denied: HostError = bucket.put(key, "x".into()).await.unwrap_err().into();
+        let denied: HostError = bucket.put(key, "x".into(), 0).await.unwrap_err().into();
         assert!(matches!(denied, HostError::Denied(_)), "{key:?}");
         assert!(bucket.read(key, None, None, 9).await.is_err(), "{key:?}");
     }
@@ -173,11 +173,11 @@ async fn nothing_leads_out() {
 async fn writes_are_whole_and_need_the_folder() {
     let world = World::new();
     let bucket = world.bucket();
-    let first = bucket.put("d/e/a", "1".into()).await.unwrap();
-    let second = bucket.put("d/e/a", "2".into()).await.unwrap();
+    let first = bucket.put("d/e/a", "1".into(), 0).await.unwrap();
+    let second = bucket.put("d/e/a", "2".into(), 0).await.unwrap();
     assert_ne!(first, second);
     assert_eq!(fs::read_dir(world.path("d/e")).unwrap().count(), 1);
-    let folder = bucket.put("d", "x".into()).await.unwrap_err();
+    let folder = bucket.put("d", "x".into(), 0).await.unwrap_err();
     assert!(matches!(
         folder,
         Error::Refused {
@@ -185,7 +185,7 @@ async fn writes_are_whole_and_need_the_folder() {
             ..
         }
     ));
-    let below = bucket.put("d/e/a/b", "x".into()).await.unwrap_err();
+    let below = bucket.put("d/e/a/b", "x".into(), 0).await.unwrap_err();
     assert!(
         matches!(
             below,
@@ -198,7 +198,7 @@ async fn writes_are_whole_and_need_the_folder() {
     );
     fs::remove_dir_all(world.path("")).unwrap();
     for result in [
-        bucket.put("a", "x".into()).await.map(drop),
+        bucket.put("a", "x".into(), 0).await.map(drop),
         bucket.head("a").await.map(drop),
         bucket.list("", None, 1).await.map(drop),
         bucket.list("d/", None, 1).await.map(drop),
@@ -216,7 +216,7 @@ async fn a_reader_never_sees_half_of_a_write() {
     let world = World::new();
     let bucket = world.bucket();
     let (ones, twos) = (vec![1u8; 300_000], vec![2u8; 300_000]);
-    bucket.put("a", ones.clone().into()).await.unwrap();
+    bucket.put("a", ones.clone().into(), 0).await.unwrap();
     let writer = {
         let bucket = bucket.clone();
         tokio::spawn(async move {
@@ -226,7 +226,7 @@ async fn a_reader_never_sees_half_of_a_write() {
                 } else {
                     ones.clone()
                 };
-                bucket.put("a", content.into()).await.unwrap();
+                bucket.put("a", content.into(), 0).await.unwrap();
             }
         })
     };

@@ -33,39 +33,28 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::RootCertStore;
 use tidemill_config::plan::{self, DestinationPlan, TriggerPlan};
 use tidemill_core::{
     BoxFuture,
     destination::{Destination, OutboxAction, PublishError, Role},
     event::Event,
-    limits,
 };
+
+use crate::client::{self, HttpClient};
 
 pub use error::Unusable;
 
 use target::Target;
 
-/// How long a connection is kept that nothing is sent on: less than servers commonly keep theirs, so
-/// that few events meet one that is just being closed.
-const IDLE: Duration = Duration::from_secs(30);
-
-/// How long to connect may take, over all addresses of a server, if the plan's timeout is not shorter.
-const CONNECT: Duration = Duration::from_secs(10);
-
 /// Posts events to HTTP servers.
 pub struct HttpDestination {
     targets: BTreeMap<Role, BTreeMap<String, Target>>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient<Full<Bytes>>,
 }
 
 impl HttpDestination {
@@ -100,7 +89,7 @@ impl HttpDestination {
         match roots {
             Ok(roots) if errors.is_empty() => Ok(HttpDestination {
                 targets,
-                client: client(roots),
+                client: client::client(roots),
             }),
             roots => {
                 errors.extend(roots.err());
@@ -157,39 +146,5 @@ fn posts(trigger: &TriggerPlan) -> impl Iterator<Item = (&str, Role, &plan::Http
 }
 
 fn system_roots() -> Result<RootCertStore, Unusable> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(Unusable::NoAuthorities);
-    }
-    // One that cannot be read matters only to servers that need it.
-    for error in found.errors {
-        tracing::debug!("a certificate of the system is left out: {error}");
-    }
-    Ok(roots)
-}
-
-fn client(roots: RootCertStore) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
-    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring has ciphers for TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT));
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
-    Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(limits::IDLE_CONNECTIONS)
-        .http1_max_buf_size(limits::ANSWER)
-        .build(connector)
+    client::system_roots().ok_or(Unusable::NoAuthorities)
 }

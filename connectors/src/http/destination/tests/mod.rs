@@ -3,15 +3,16 @@
 mod answers;
 mod server;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rustls::{
     ServerConfig,
+    crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 use tidemill_config::reference::Text;
-use tidemill_core::time::Timestamp;
+use tidemill_core::{limits, time::Timestamp};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;

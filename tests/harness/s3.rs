@@ -1,0 +1,119 @@
+//! A client of the server that speaks S3, for what happens outside the engine.
+
+use ureq::Agent;
+
+use super::{PATIENCE, s3_endpoint, unique};
+
+/// The server wants to see who asks, and does not look at the signature.
+const SIGNED: (&str, &str) = (
+    "Authorization",
+    "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
+);
+
+/// A bucket of one test's own.
+pub struct S3 {
+    agent: Agent,
+    /// Its name on the server.
+    pub name: String,
+    endpoint: String,
+}
+
+impl S3 {
+    /// Makes a bucket on the shared server.
+    pub fn new() -> S3 {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build();
+        let bucket = S3 {
+            agent: Agent::new_with_config(config),
+            name: unique("bucket"),
+            endpoint: s3_endpoint(),
+        };
+        let made = bucket
+            .agent
+            .put(bucket.url(""))
+            .header(SIGNED.0, SIGNED.1)
+            .send_empty();
+        assert!(made.expect("it answers").status().is_success());
+        bucket
+    }
+
+    /// What the engine has to know, besides the URL of the bucket: nothing of it stands in a plan.
+    pub fn env(&self) -> [(&str, &str); 4] {
+        [
+            ("AWS_ENDPOINT_URL", &self.endpoint),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ]
+    }
+
+    /// Writes an object; the key needs no escapes.
+    pub fn put(&self, key: &str, content: impl AsRef<[u8]>) {
+        let answer = self
+            .agent
+            .put(self.url(key))
+            .header(SIGNED.0, SIGNED.1)
+            .send(content.as_ref());
+        let status = answer.expect("it answers").status();
+        assert!(status.is_success(), "{key}: {status}");
+    }
+
+    /// The content of an object, if it is there.
+    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+        let mut answer = self
+            .agent
+            .get(self.url(key))
+            .header(SIGNED.0, SIGNED.1)
+            .call()
+            .expect("it answers");
+        let found = answer.status().is_success();
+        found.then(|| answer.body_mut().read_to_vec().expect("it is read"))
+    }
+
+    /// A header of an object.
+    pub fn header(&self, key: &str, name: &str) -> Option<String> {
+        let answer = self
+            .agent
+            .head(self.url(key))
+            .header(SIGNED.0, SIGNED.1)
+            .call()
+            .expect("it answers");
+        let value = answer.headers().get(name)?;
+        Some(value.to_str().expect("text").to_owned())
+    }
+
+    /// All keys, sorted: at most 1,000, without escapes.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys = self.elements("?list-type=2", "Key");
+        keys.sort();
+        keys
+    }
+
+    /// How many uploads in parts were begun and neither completed nor aborted.
+    pub fn open_uploads(&self) -> usize {
+        self.elements("?uploads", "UploadId").len()
+    }
+
+    fn elements(&self, query: &str, name: &str) -> Vec<String> {
+        let answer = self
+            .agent
+            .get(self.url(query))
+            .header(SIGNED.0, SIGNED.1)
+            .call();
+        let text = answer.expect("it answers").body_mut().read_to_string();
+        let text = text.expect("it is read");
+        let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
+        let parts = text.split(&begin).skip(1);
+        let inside = parts.filter_map(|part| part.split_once(&end));
+        inside.map(|(value, _)| value.to_owned()).collect()
+    }
+
+    fn url(&self, key: &str) -> String {
+        match key.starts_with('?') {
+            true => format!("{}/{}{key}", self.endpoint, self.name),
+            false => format!("{}/{}/{key}", self.endpoint, self.name),
+        }
+    }
+}
