@@ -30,7 +30,7 @@ pub enum Place {
     /// In a folder.
     Folder(PathBuf),
     /// In an object store.
-    Remote(RemoteSettings),
+    Remote(Box<RemoteSettings>),
 }
 
 impl Settings {
@@ -67,12 +67,12 @@ impl Settings {
                     provider,
                     bucket: there,
                     prefix,
-                } => Place::Remote(RemoteSettings {
+                } => Place::Remote(Box::new(RemoteSettings {
                     provider: *provider,
                     bucket: there.clone(),
                     prefix: prefix.clone(),
                     options: bucket.options.clone(),
-                }),
+                })),
             },
             needs_write: written.contains(name.as_str()),
             rescan: rescans.get(name.as_str()).copied(),

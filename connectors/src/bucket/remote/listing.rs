@@ -36,7 +36,7 @@ const WAITS: [Duration; 3] = [
 
 /// How a bucket is listed.
 pub(super) enum Lister {
-    S3(S3),
+    S3(Box<S3>),
     /// By object_store.
     Store,
 }

@@ -127,12 +127,12 @@ impl RemoteSettings {
         };
         let store = builder.build().map_err(|e| options.unusable(&e))?;
         let credentials = (!plan.anonymous).then(|| store.credentials().clone());
-        let lister = Lister::S3(S3 {
+        let lister = Lister::S3(Box::new(S3 {
             calls,
             url,
             region,
             credentials,
-        });
+        }));
         Ok((Arc::new(store), lister))
     }
 
