@@ -40,9 +40,11 @@ impl S3 {
     }
 
     /// What the engine has to know, besides the URL of the bucket: nothing of it stands in a plan.
-    pub fn env(&self) -> [(&str, &str); 4] {
+    /// The address of S3 comes before that of all other services.
+    pub fn env(&self) -> [(&str, &str); 5] {
         [
-            ("AWS_ENDPOINT_URL", &self.endpoint),
+            ("AWS_ENDPOINT_URL_S3", &self.endpoint),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),

@@ -112,7 +112,9 @@ impl RemoteSettings {
         if let Some(token) = options.get("session_token", &plan.session_token)? {
             builder = builder.with_token(token);
         }
+        // The environment's address for S3 alone comes before its address for all of AWS.
         let endpoint = endpoint
+            .or_else(|| from_env(AmazonS3ConfigKey::S3Endpoint))
             .or_else(|| from_env(AmazonS3ConfigKey::Endpoint))
             .unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
         let endpoint = endpoint.trim_end_matches('/');
@@ -120,11 +122,10 @@ impl RemoteSettings {
             (false, Some((scheme, host))) => format!("{scheme}://{}.{host}", self.bucket),
             _ => format!("{endpoint}/{}", self.bucket),
         };
-        // With the bucket in the host's name, object_store wants it there.
-        builder = match plan.path_style {
-            true => builder.with_endpoint(endpoint),
-            false => builder.with_endpoint(&url),
-        };
+        // With the bucket in the host's name, object_store wants it there. This key wins over any
+        // other address that the environment names.
+        let address = if plan.path_style { endpoint } else { &url };
+        let builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, address);
         let store = builder.build().map_err(|e| options.unusable(&e))?;
         let credentials = (!plan.anonymous).then(|| store.credentials().clone());
         let lister = Lister::S3(Box::new(S3 {
@@ -234,5 +235,89 @@ impl Options<'_> {
             bucket: self.name.to_owned(),
             why,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bucket::{Place, Settings};
+
+    fn opened(url: &str, options: &str) -> Result<Remote, OpenError> {
+        let text = format!("[buckets.b]\nurl = \"{url}\"\noptions = {{ {options} }}\n");
+        let loaded = tidemill_config::parse(Path::new("/plan/tidemill.toml"), &text);
+        let settings = Settings::of(&loaded.unwrap().plan).remove(0);
+        let Place::Remote(remote) = settings.place else {
+            panic!("{url} is no object store");
+        };
+        remote.open("b")
+    }
+
+    const KEY: &str = r#"access_key_id = "id", secret_access_key = "hunter2""#;
+
+    #[test]
+    fn the_bucket_is_in_the_path_or_in_the_host() {
+        for (options, expected) in [
+            ("", "https://s3.eu-west-1.amazonaws.com/photos"),
+            (
+                "path_style = false",
+                "https://photos.s3.eu-west-1.amazonaws.com",
+            ),
+            (
+                r#"endpoint = "http://127.0.0.1:9000/""#,
+                "http://127.0.0.1:9000/photos",
+            ),
+            (
+                r#"endpoint = "http://s3.local:9000", path_style = false"#,
+                "http://photos.s3.local:9000",
+            ),
+        ] {
+            let separator = if options.is_empty() { "" } else { ", " };
+            let options = format!("region = \"eu-west-1\", {KEY}{separator}{options}");
+            let remote = opened("s3://photos/a/b", &options).unwrap();
+            let Lister::S3(s3) = &remote.0.lister else {
+                panic!("S3 is listed by its own request");
+            };
+            assert_eq!(
+                (s3.url.as_str(), s3.region.as_str()),
+                (expected, "eu-west-1")
+            );
+            assert!(s3.credentials.is_some());
+            assert_eq!(remote.0.place, "s3://photos/a/b/");
+            assert!(!format!("{remote:?}").contains("hunter2"));
+        }
+        let public = opened("s3://photos", "anonymous = true").unwrap();
+        assert!(matches!(&public.0.lister, Lister::S3(s3) if s3.credentials.is_none()));
+    }
+
+    #[test]
+    fn google_and_azure_have_clients_too() {
+        let google = opened("gs://photos/a", "anonymous = true").unwrap();
+        assert_eq!(google.0.place, "gs://photos/a/");
+        let azure = r#"account = "tide", access_key = "aHVudGVyMg==""#;
+        let azure = opened("az://photos", azure).unwrap();
+        assert_eq!(azure.0.place, "az://photos/");
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_shows_no_secret() {
+        let unset = r#"access_key_id = "id", secret_access_key = "${env:TIDEMILL_NO_SUCH_KEY}""#;
+        let Err(error) = opened("s3://photos", unset) else {
+            panic!("there is no such variable");
+        };
+        let text = error.to_string();
+        assert_eq!(
+            text,
+            "bucket `b`: `options.secret_access_key` cannot be looked up"
+        );
+        let wrong = r#"service_account = "{ \"private_key\": \"hunter2\" }""#;
+        let Err(error) = opened("gs://photos", wrong) else {
+            panic!("this is no key of Google's");
+        };
+        let text = error.to_string();
+        assert!(text.starts_with("bucket `b`: its object store"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }
