@@ -17,7 +17,12 @@ fn file_with(key: &Key, value: &str) -> String {
         path = path.rsplit_once('.').map_or("", |(parent, _)| parent);
     }
     tables.reverse();
-    let mut text = "[buckets.b]\nurl = \"file:b\"\n[functions.f]\ncomponent = \"f\"\n".to_owned();
+    // Folders take no options.
+    let url = match key.parent() {
+        "buckets.*.options" => "s3://b",
+        _ => "file:b",
+    };
+    let mut text = format!("[buckets.b]\nurl = \"{url}\"\n[functions.f]\ncomponent = \"f\"\n");
     text += "[connections.shop]\npostgres = \"postgres://h\"\n";
     text += "[connections.orders]\namqp = \"amqp://h\"\n[connections.telemetry]\nkafka = { brokers = [\"h:1\"] }\n";
     for table in tables.iter().skip(1) {
