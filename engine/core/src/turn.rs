@@ -10,7 +10,7 @@
 //! A [`Line`] keeps the same rule for deliveries of one trigger that no journal has: those that their
 //! source holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry};
 
 use crate::delivery::Seq;
 
@@ -134,9 +134,13 @@ impl Line {
     /// it goes where it will wait, none of these may pass it. In the order in which they came.
     pub fn connected(&self, place: Seq) -> Vec<Seq> {
         let (mut found, mut look) = (BTreeSet::from([place]), vec![place]);
+        // Each lane and key is walked once, however many stand in it.
+        let (mut lanes, mut keys) = (HashSet::new(), HashSet::new());
         while let Some(turn) = look.pop().and_then(|place| self.turns.get(&place)) {
-            let lane = turn.lane.as_ref().and_then(|lane| self.lanes.get(lane));
-            let key = turn.key.as_ref().and_then(|key| self.keys.get(key));
+            let lane = turn.lane.as_ref().filter(|lane| lanes.insert(*lane));
+            let lane = lane.and_then(|lane| self.lanes.get(lane));
+            let key = turn.key.as_ref().filter(|key| keys.insert(*key));
+            let key = key.and_then(|key| self.keys.get(key));
             for &other in lane.into_iter().chain(key).flatten() {
                 if found.insert(other) {
                     look.push(other);

@@ -194,7 +194,16 @@ impl Dispatcher {
                 () = tokio::time::sleep_until(look) => {}
             }
             look += limits::HELD_IN_LINE;
-            if self.has_waited_long(held).await {
+            if !self.has_waited_long(held).await {
+                continue;
+            }
+            // Those of a lane come here together, and the first of them parks all: for each to look at
+            // all others again would take the square of their number.
+            let _alone = match held.has_turn() {
+                true => Some(self.held.parking.lock().await),
+                false => None,
+            };
+            if *held.stage.lock().await == Stage::Held {
                 self.park(held, None).await;
             }
         }

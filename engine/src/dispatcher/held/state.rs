@@ -33,6 +33,8 @@ use crate::clock;
 pub(in crate::dispatcher) struct HeldDeliveries {
     pub(super) state: Mutex<State>,
     pub(super) offsets: Offsets,
+    /// Held by the one who parks deliveries that have waited in line for too long.
+    pub(super) parking: AsyncMutex<()>,
 }
 
 #[derive(Default)]
