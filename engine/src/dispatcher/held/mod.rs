@@ -7,6 +7,8 @@
 
 mod offsets;
 mod park;
+#[cfg(test)]
+mod park_test;
 mod run;
 mod state;
 
