@@ -107,41 +107,6 @@ fn a_poison_message_blocks_nobody_and_is_redriven_by_hand() {
 }
 
 #[test]
-fn messages_of_a_lane_are_done_in_the_order_of_the_queue() {
-    const LANES: usize = 50;
-    const EACH: usize = 20;
-    let work = Work::new("order_by = \"$.key\"\n");
-    work.site.configure(
-        &std::fs::read_to_string(work.site.path("tidemill.toml"))
-            .expect("it is there")
-            .replace("attempts = 2", "attempts = 100"),
-    );
-    let mut engine = work.site.start();
-    let order = |n: usize, lane: usize| {
-        let order =
-            format!(r#"{{ "do": "append", "key": "lane-{lane}", "count": {n}, "chance": 20 }}"#);
-        (format!("{lane}-{n}"), order)
-    };
-    for half in [0..EACH / 2, EACH / 2..EACH] {
-        for n in half {
-            work.publish((0..LANES).map(|lane| order(n, lane)));
-        }
-        engine.kill();
-        engine = work.site.start();
-    }
-    let expected: String = (0..EACH).map(|n| format!("{n} ")).collect();
-    for lane in 0..LANES {
-        let key = format!("lane-{lane}");
-        let done = wait_for(&format!("{key} is done"), || {
-            let list = work.site.key("probe", &key)?;
-            (list.split_whitespace().count() >= EACH).then_some(list)
-        });
-        assert_eq!(done, expected, "{key}");
-    }
-    engine.stop();
-}
-
-#[test]
 fn replies_and_dead_letters_go_to_queues() {
     let (done, dead) = (unique("done"), unique("dead"));
     let work = Work::new(&format!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Kafka, Site, kafka_brokers, unique, wait_for, wait_until};
+use crate::harness::{Kafka, Site, kafka_brokers, unique, wait_until};
 
 const PARTITIONS: i32 = 4;
 
@@ -103,38 +103,6 @@ fn a_poison_record_holds_up_no_partition() {
         work.site.dead_letters() == 20 && work.site.counters("n:").len() == 180
     });
     wait_until("all are committed", || work.committed() == 200);
-    engine.stop();
-}
-
-#[test]
-fn records_of_a_key_are_done_in_their_order() {
-    const KEYS: usize = 50;
-    const EACH: usize = 20;
-    let work = Work::new("");
-    let config = Work::config(&work.topic, "").replace("attempts = 2", "attempts = 100");
-    work.site.configure(&config);
-    let mut engine = work.site.start();
-    for half in [0..EACH / 2, EACH / 2..EACH] {
-        for n in half {
-            work.produce((0..KEYS).map(|key| {
-                let order = format!(
-                    r#"{{ "do": "append", "key": "key-{key}", "count": {n}, "chance": 20 }}"#
-                );
-                (format!("key-{key}"), order)
-            }));
-        }
-        engine.kill();
-        engine = work.site.start();
-    }
-    let expected: String = (0..EACH).map(|n| format!("{n} ")).collect();
-    for key in 0..KEYS {
-        let key = format!("key-{key}");
-        let done = wait_for(&format!("{key} is done"), || {
-            let list = work.site.key("probe", &key)?;
-            (list.split_whitespace().count() >= EACH).then_some(list)
-        });
-        assert_eq!(done, expected, "{key}");
-    }
     engine.stop();
 }
 
