@@ -1,10 +1,13 @@
 //! Writes a unit that was checked. The counters of what is never used twice live here.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rusqlite::{Connection, Result, params};
 use tidemill_core::{
     delivery::{AttemptRecord, Seq, Work},
     event::{Event, Field},
     ledger::LedgerMove,
+    outcome::Usage,
 };
 
 use super::{
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     Accepted, Added, KeyDone, KvWrite, NewDelivery, OffsetsMove, PartitionOf, Settle, Unit,
-    UnitResult, UsageEntry,
+    UnitResult,
 };
 
 /// Expired rows removed with a commit, besides two for each unit: enough to keep up with what units
@@ -61,9 +64,12 @@ impl<'c> Applier<'c> {
         }
     }
 
-    /// The last steps of a transaction of so many units: the counters, and some of what expired.
+    /// The last steps of a transaction, after these units were written: what many of them change is
+    /// written once for all, then the counters, and some of what expired goes.
     pub fn finish(&mut self, units: &[&Unit], ran: i64) -> Result<()> {
         let running = self.ran_before + ran;
+        self.add_usage(units)?;
+        self.forget_offsets(units)?;
         self.sql
             .save_meta
             .execute([self.seq, self.version, running])?;
@@ -126,9 +132,6 @@ impl<'c> Applier<'c> {
         }
         for step in &unit.offsets {
             self.move_offsets(step)?;
-        }
-        if let Some(usage) = &unit.usage {
-            self.add_usage(usage)?;
         }
         Ok(UnitResult::Committed { added, released })
     }
@@ -359,28 +362,49 @@ impl<'c> Applier<'c> {
         self.sql
             .set_watermark
             .execute(params![trigger, group, partition, watermark, stamp])?;
-        for offset in completed {
+        // The stored watermark is now at least the step's: what is below has nothing to be kept for.
+        for offset in completed.iter().filter(|offset| *offset >= watermark) {
             self.sql
                 .set_offset
                 .execute(params![trigger, group, partition, offset])?;
         }
-        // The journal's watermark may be past the step's; what is below it is gone already.
-        self.sql
-            .forget_offsets
-            .execute(params![trigger, group, partition, watermark])?;
         Ok(())
     }
 
-    fn add_usage(&mut self, usage: &UsageEntry) -> Result<()> {
-        let used = &usage.used;
-        self.sql.add_usage.execute(params![
-            usage.function,
-            usage.day,
-            int(usage.invocations),
-            int(used.wall_us),
-            int(used.busy_us),
-            int(used.memory),
-        ])?;
+    /// Forgets the offsets that the watermarks have passed.
+    fn forget_offsets(&mut self, units: &[&Unit]) -> Result<()> {
+        let moved: BTreeSet<&PartitionOf> = units
+            .iter()
+            .flat_map(|unit| &unit.offsets)
+            .map(|step| &step.of)
+            .collect();
+        for of in moved {
+            let place = (&of.trigger, &of.group, &of.partition);
+            self.sql.forget_passed.execute(place)?;
+        }
+        Ok(())
+    }
+
+    fn add_usage(&mut self, units: &[&Unit]) -> Result<()> {
+        let mut accounts: BTreeMap<(&str, i64), (u64, Usage)> = BTreeMap::new();
+        for entry in units.iter().filter_map(|unit| unit.usage.as_ref()) {
+            let account = accounts.entry((&entry.function, entry.day)).or_default();
+            let (invocations, used) = (&mut account.0, &mut account.1);
+            *invocations = invocations.saturating_add(entry.invocations);
+            used.wall_us = used.wall_us.saturating_add(entry.used.wall_us);
+            used.busy_us = used.busy_us.saturating_add(entry.used.busy_us);
+            used.memory = used.memory.saturating_add(entry.used.memory);
+        }
+        for ((function, day), (invocations, used)) in accounts {
+            self.sql.add_usage.execute(params![
+                function,
+                day,
+                int(invocations),
+                int(used.wall_us),
+                int(used.busy_us),
+                int(used.memory),
+            ])?;
+        }
         Ok(())
     }
 }

@@ -139,6 +139,14 @@ impl SqliteJournal {
         Box::pin(self.readers.run(query))
     }
 
+    /// The same for a few rows by their keys.
+    fn look<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, JournalError>> {
+        Box::pin(self.readers.look(query))
+    }
+
     /// Why a commit was not answered.
     fn gone(&self) -> JournalError {
         self.shared
@@ -256,16 +264,16 @@ impl Journal for SqliteJournal {
         limit: usize,
     ) -> BoxFuture<'_, Result<usize, JournalError>> {
         let (trigger, turn) = (trigger.to_owned(), turn.clone());
-        self.read(move |conn| queries::ahead(conn, &trigger, &turn, limit))
+        self.look(move |conn| queries::ahead(conn, &trigger, &turn, limit))
     }
 
     fn find(&self, id: DeliveryId) -> BoxFuture<'_, Result<Option<Found>, JournalError>> {
         let running = self.ran_before.saturating_add(writer::ran(&self.clock));
-        self.read(move |conn| queries::find(conn, id, running))
+        self.look(move |conn| queries::find(conn, id, running))
     }
 
     fn delivery(&self, seq: Seq) -> BoxFuture<'_, Result<Option<Delivery>, JournalError>> {
-        self.read(move |conn| queries::delivery(conn, seq))
+        self.look(move |conn| queries::delivery(conn, seq))
     }
 
     fn dead_letters(
@@ -290,7 +298,7 @@ impl Journal for SqliteJournal {
         key: &str,
     ) -> BoxFuture<'_, Result<Option<Versioned>, JournalError>> {
         let (store, key) = (store.to_owned(), key.to_owned());
-        self.read(move |conn| queries::kv_get(conn, &store, &key))
+        self.look(move |conn| queries::kv_get(conn, &store, &key))
     }
 
     fn kv_keys(
@@ -329,7 +337,7 @@ impl Journal for SqliteJournal {
         etag: &str,
     ) -> BoxFuture<'_, Result<Option<u32>, JournalError>> {
         let object = [bucket.to_owned(), key.to_owned(), etag.to_owned()];
-        self.read(move |conn| queries::hops(conn, object))
+        self.look(move |conn| queries::hops(conn, object))
     }
 
     fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Cursor>, JournalError>> {
@@ -349,7 +357,7 @@ impl Journal for SqliteJournal {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Option<KeyDone>, JournalError>> {
         let (trigger, key) = (trigger.to_owned(), key.to_owned());
-        self.read(move |conn| queries::key_done(conn, &trigger, &key, now))
+        self.look(move |conn| queries::key_done(conn, &trigger, &key, now))
     }
 
     fn usage(&self, function: &str) -> BoxFuture<'_, Result<Vec<UsageEntry>, JournalError>> {

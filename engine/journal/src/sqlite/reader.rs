@@ -24,7 +24,17 @@ const THREADS: usize = 3;
 /// Queries that may wait; more wait at the door.
 const QUEUE: usize = 1024;
 
-type Query = Box<dyn FnOnce(&Connection) + Send>;
+/// Quick queries that share a transaction. Beginning and ending one costs more than most of them.
+const TOGETHER: usize = 32;
+
+/// Runs with an open transaction, or is told why there is none.
+type Work = Box<dyn FnOnce(Result<&Connection, &JournalError>) + Send>;
+
+struct Query {
+    /// It reads a few rows by their keys: others may wait for its end.
+    quick: bool,
+    work: Work,
+}
 
 /// The threads that read.
 pub struct Readers {
@@ -42,11 +52,12 @@ impl Readers {
         for _ in 0..THREADS {
             let conn = open::reader(path)?;
             let queue = receiver.clone();
+            let name = path.display().to_string();
             // The one idle thread that has the lock waits for the query, the others for the lock.
-            let next = move || lock(&queue).blocking_recv();
+            let next = move || gather(&mut lock(&queue));
             let body = move || {
-                while let Some(query) = next() {
-                    query(&conn);
+                while let Some(queries) = next() {
+                    answer(&conn, &name, queries);
                 }
             };
             threads.push(spawn("journal-reader", path, body)?);
@@ -72,20 +83,64 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, JournalError> {
+        self.ask(false, query).await
+    }
+
+    /// The same for a query that reads a few rows by their keys. Those that wait together run
+    /// together.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.ask(true, query).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        quick: bool,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, JournalError> {
         let Some(queue) = lock(&self.queue).clone() else {
             return Err(JournalError::Closed);
         };
         let (answer, answered) = oneshot::channel();
         let path = self.path.clone();
-        let job: Query = Box::new(move |conn| {
+        let work: Work = Box::new(move |conn| {
             if answer.is_closed() {
                 return;
             }
-            let result = conn.unchecked_transaction().and_then(|_open| query(conn));
-            _ = answer.send(result.map_err(|error| fault::classify(conn, &path, &error)));
+            _ = answer.send(match conn {
+                Ok(conn) => query(conn).map_err(|error| fault::classify(conn, &path, &error)),
+                Err(error) => Err(error.clone()),
+            });
         });
-        queue.send(job).await.map_err(|_| JournalError::Closed)?;
+        let query = Query { quick, work };
+        queue.send(query).await.map_err(|_| JournalError::Closed)?;
         drop(queue);
         answered.await.map_err(|_| JournalError::Closed)?
+    }
+}
+
+/// The next query, and the quick ones behind it. A query that may take long comes last: nobody waits for it.
+fn gather(queue: &mut mpsc::Receiver<Query>) -> Option<Vec<Query>> {
+    let mut queries = vec![queue.blocking_recv()?];
+    while queries.len() < TOGETHER && queries.last().is_some_and(|last| last.quick) {
+        match queue.try_recv() {
+            Ok(query) => queries.push(query),
+            Err(_) => break,
+        }
+    }
+    Some(queries)
+}
+
+/// Answers them in one transaction, which begins after all of them were asked.
+fn answer(conn: &Connection, path: &str, queries: Vec<Query>) {
+    let transaction = conn.unchecked_transaction();
+    let open = match &transaction {
+        Ok(_) => Ok(conn),
+        Err(error) => Err(fault::classify(conn, path, error)),
+    };
+    for query in queries {
+        (query.work)(open.as_ref().copied());
     }
 }

@@ -117,6 +117,9 @@ statements! {
         SELECT ?1, ?2, ?3, ?4 FROM partitions WHERE trigger = ?1 AND consumers = ?2 \
         AND partition = ?3 AND watermark <= ?4";
     forget_offsets: "DELETE FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3 AND at < ?4";
+    /// What the watermark has passed.
+    forget_passed: "DELETE FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3 \
+        AND at < (SELECT watermark FROM partitions WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3)";
     add_usage: "INSERT INTO usage (function, day, invocations, wall_us, busy_us, memory) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET \
         invocations = invocations + excluded.invocations, wall_us = wall_us + excluded.wall_us, \

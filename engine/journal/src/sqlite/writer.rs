@@ -188,13 +188,16 @@ impl<'c> Writer<'c> {
 
     fn attempt(&mut self, group: &[Job]) -> rusqlite::Result<Vec<Results>> {
         let ran = ran(&self.clock);
-        let units: Vec<&Unit> = group.iter().flat_map(|job| &job.units).collect();
-        let mut results = Vec::with_capacity(group.len());
+        let mut results: Vec<Results> = Vec::with_capacity(group.len());
         for job in group {
             let each = job.units.iter().map(|unit| self.applier.apply(unit, ran));
             results.push(each.collect::<rusqlite::Result<_>>()?);
         }
-        self.applier.finish(&units, ran)?;
+        let units = group.iter().flat_map(|job| &job.units);
+        let written = units.zip(results.iter().flatten());
+        let written = written.filter(|(_, result)| matches!(result, UnitResult::Committed { .. }));
+        let written: Vec<&Unit> = written.map(|(unit, _)| unit).collect();
+        self.applier.finish(&written, ran)?;
         self.applier.sql.commit.execute([])?;
         // The commit is durable: whatever fails from here on must not deny it.
         if let Err(error) = self.measure() {
