@@ -110,13 +110,10 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
         triggers = plan.triggers.len(), functions = plan.functions.len(), "tidemill runs"
     );
     let watching = tokio::spawn(until_broken(dispatcher.clone(), stop.clone()));
-    // A task: to wake the thread that waits here would take a system call for each event.
-    let driving = tokio::spawn({
-        let (dispatcher, drain) = (dispatcher.clone(), plan.engine.drain);
-        async move { dispatcher.drive(drain).await }
-    });
-    let panicked = |error| Failure::Failed(anyhow!("{error}").context("the dispatcher panicked"));
-    let drained = driving.await.map_err(panicked)?;
+    // A task of its own: waking it from the others is then no matter of the kernel, and it is woken by
+    // every event.
+    let (driver, drain) = (dispatcher.clone(), plan.engine.drain);
+    let drained = tokio::spawn(async move { driver.drive(drain).await }).await?;
     if tokio::time::timeout(CONNECTOR_STOP, running.wait())
         .await
         .is_err()

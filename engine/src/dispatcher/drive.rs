@@ -45,12 +45,12 @@ impl Dispatcher {
             match step {
                 Step::Start { queue, seq } => {
                     let this = self.clone();
-                    // In a box: a future of 10 KB would be moved several times on its way.
-                    tasks.spawn(async move { Box::pin(this.run(queue, seq)).await });
+                    // In a box: it is large, and would be copied on its way into the task, and out of it.
+                    tasks.spawn(Box::pin(this.run(queue, seq)));
                 }
                 Step::StartBatch { queue, seqs } => {
                     let this = self.clone();
-                    tasks.spawn(async move { this.run_together(queue, seqs).await });
+                    tasks.spawn(Box::pin(this.run_together(queue, seqs)));
                 }
                 Step::Load {
                     queue,

@@ -277,6 +277,9 @@ impl Dispatcher {
 
     /// Tells the dispatch what a commit added, and what it released.
     fn arrived(&self, accepted: &[Accepted], added: &[Added], released: &[Pending]) {
+        if added.is_empty() && released.is_empty() {
+            return;
+        }
         let mut dispatch = self.lock();
         for pending in released {
             if let Some(&queue) = self.queues.get(&pending.trigger) {
