@@ -41,6 +41,8 @@ struct Arguments {
 enum Scenario {
     Amqp,
     Kafka,
+    /// Batches over single events.
+    Batch,
 }
 
 /// How thoroughly to measure.
@@ -53,7 +55,7 @@ struct Effort {
 impl Effort {
     /// Of the full count, as much as is wanted.
     fn of(self, full: u64) -> u64 {
-        if self.quick { full / 20 } else { full }
+        if self.quick { full / 5 } else { full }
     }
 }
 
@@ -81,6 +83,7 @@ fn main() -> Result<()> {
         let found = match scenario {
             Scenario::Amqp => amqp::run(effort),
             Scenario::Kafka => kafka::run(effort),
+            Scenario::Batch => kafka::run_batches(effort),
         };
         figures.extend(found.with_context(|| format!("{scenario:?} could not be measured"))?);
     }

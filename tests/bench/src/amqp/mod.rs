@@ -40,6 +40,7 @@ pub fn run(effort: Effort) -> Result<Vec<Figure>> {
 amqp = "{url}"
 [functions.work]
 component = "{handler}"
+concurrency = {PREFETCH}
 [triggers.work]
 function = "work"
 amqp = {{ connection = "rabbit", queue = "{queue}", prefetch = {PREFETCH} }}

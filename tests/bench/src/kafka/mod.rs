@@ -15,7 +15,13 @@ use rdkafka::{
 use tokio::runtime::Runtime;
 
 use crate::{
-    Effort, addresses::kafka_brokers, component, figure::Figure, guest::Guest, measure, site::Site,
+    Effort,
+    addresses::kafka_brokers,
+    component,
+    figure::Figure,
+    guest::Guest,
+    measure::{self, Sample},
+    site::Site,
 };
 
 /// Records of one repetition, and bytes of each.
@@ -24,6 +30,9 @@ const BYTES: usize = 1024;
 
 /// Partitions of the topic.
 const PARTITIONS: i32 = 4;
+
+/// Records that the engine works on at a time.
+const CONCURRENCY: u16 = 256;
 
 /// Different keys of the records. The engine keeps the order of each.
 const KEYS: u64 = 10_000;
@@ -35,44 +44,75 @@ const FLOOR: &str = "a bare rdkafka BaseConsumer on the 4 partitions that calls 
     a bare wasmtime, and then stores the offset, which librdkafka commits every second. It makes nothing durable: the \
     engine's journal comes on top.";
 
+/// A trigger's setting for batches.
+const BATCH: &str = "batch = { max = 100, wait = \"5ms\", bytes = \"4MiB\" }";
+
+const SINGLE: &str =
+    "the engine itself, with the same topic and component, and no `batch`: one event in each call.";
+
 /// Measures it.
 pub fn run(effort: Effort) -> Result<Vec<Figure>> {
     let records = effort.of(RECORDS);
     let broker = Broker::connect()?;
     broker.fill(records)?;
-    let handler = component("bench-handler")?;
-    let guest = Guest::load(&handler)?;
+    let guest = Guest::load(&component("bench-handler")?)?;
     let samples = measure::in_turn(
         "kafka",
         effort,
-        || {
-            let config = format!(
-                r#"
-[connections.kafka]
-kafka = {{ brokers = ["{brokers}"] }}
-[functions.work]
-component = "{handler}"
-[triggers.work]
-function = "work"
-kafka = {{ connection = "kafka", topics = ["{topic}"], group = "{group}", start = "earliest" }}
-"#,
-                brokers = kafka_brokers(),
-                handler = handler.display(),
-                topic = broker.topic,
-                group = group(),
-            );
-            let site = Site::start(&config)?;
-            let settled = || site.metric("tidemill_deliveries_settled_total", "result=\"ok\"");
-            let sample = measure::watch(records, site.pid(), settled)?;
-            site.stop()?;
-            Ok(sample)
-        },
+        || engine(&broker.topic, records, ""),
         || floor::run(&broker.topic, &group(), records, &guest),
     )?;
     Ok(vec![
         Figure::rate("Kafka", Some(0.8), FLOOR, &samples),
         Figure::cpu("Kafka, CPU", None, FLOOR, &samples),
     ])
+}
+
+/// Measures batches of a hundred beside single events.
+pub fn run_batches(effort: Effort) -> Result<Vec<Figure>> {
+    let records = effort.of(RECORDS);
+    let broker = Broker::connect()?;
+    broker.fill(records)?;
+    let samples = measure::in_turn(
+        "batch",
+        effort,
+        || engine(&broker.topic, records, BATCH),
+        || engine(&broker.topic, records, ""),
+    )?;
+    Ok(vec![
+        Figure::rate("Kafka, batch of 100 over single", None, SINGLE, &samples),
+        Figure::cpu(
+            "Kafka, batch of 100 over single, CPU",
+            None,
+            SINGLE,
+            &samples,
+        ),
+    ])
+}
+
+/// Has the engine work off so many records; `more` is added to the trigger.
+fn engine(topic: &str, records: u64, more: &str) -> Result<Sample> {
+    let config = format!(
+        r#"
+[connections.kafka]
+kafka = {{ brokers = ["{brokers}"] }}
+[functions.work]
+component = "{handler}"
+concurrency = {CONCURRENCY}
+[triggers.work]
+function = "work"
+kafka = {{ connection = "kafka", topics = ["{topic}"], group = "{group}", start = "earliest" }}
+{more}
+"#,
+        brokers = kafka_brokers(),
+        handler = component("bench-handler")?.display(),
+        group = group(),
+    );
+    let site = Site::start(&config)?;
+    let settled = || site.metric("tidemill_deliveries_settled_total", "result=\"ok\"");
+    let sample = measure::watch(records, site.pid(), settled)?;
+    site.stop()?;
+    Ok(sample)
 }
 
 /// A group that has read nothing yet.
