@@ -1,5 +1,5 @@
 //! Where the services listen that `make services` starts. The connectors' tests and the end-to-end tests
-//! both include this file, by path; it starts nothing.
+//! and the benchmarks include this file, by path; it starts nothing.
 
 use std::path::Path;
 

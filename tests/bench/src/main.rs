@@ -15,6 +15,7 @@ mod report;
 mod site;
 
 #[path = "../../services/addresses.rs"]
+#[allow(dead_code, reason = "not every service is measured")]
 mod addresses;
 
 use std::path::{Path, PathBuf};
