@@ -5,12 +5,13 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 use tidemill_config::{
     Loaded, load, parse,
     plan::{
-        After, Allow, AmqpDestination, AmqpSource, Batch, Connection, Cors, DestinationPlan,
-        HttpSource, KafkaDestination, KafkaSource, Mode, Order, Provider, SourcePlan, Start, Store,
+        After, Allow, AmqpDestination, AmqpSource, Connection, Cors, DestinationPlan, HttpSource,
+        KafkaDestination, KafkaSource, Mode, Order, Provider, SourcePlan, Start, Store,
         TriggerPlan, Unmatched, Verify,
     },
 };
 use tidemill_core::{
+    dispatch::Batch,
     filter::{Comparison, Pattern, Scalar},
     schedule::{CatchUp, Overlap, When},
 };
@@ -97,7 +98,6 @@ fn the_examples_of_brokers() {
     let billing = of("orders-amqp.toml", "billing");
     assert!(matches!(&billing.source, SourcePlan::Amqp(source) if source.queue == "orders"));
     assert_eq!(billing.order, Order::By("$.customer".parse().unwrap()));
-    assert_eq!(billing.batch.unwrap().max, 50);
     assert!(matches!(billing.on_success, Some(DestinationPlan::Amqp(_))));
     assert!(matches!(
         billing.dead_letter,
