@@ -144,3 +144,29 @@ fn answer(conn: &Connection, path: &str, queries: Vec<Query>) {
         (query.work)(open.as_ref().copied());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_behind_a_query_that_may_take_long() {
+        let (sender, mut queue) = mpsc::channel(QUEUE);
+        let ask = |quick| {
+            let query = Query {
+                quick,
+                work: Box::new(|_| ()),
+            };
+            sender.try_send(query).expect("there is room");
+        };
+        for quick in [true, true, false, true, false] {
+            ask(quick);
+        }
+        (0..=TOGETHER).for_each(|_| ask(true));
+        let mut together = || gather(&mut queue).expect("there is one").len();
+        assert_eq!(
+            [together(), together(), together(), together()],
+            [3, 2, TOGETHER, 1]
+        );
+    }
+}
