@@ -60,7 +60,10 @@ async fn brokers_that_refuse() {
             "refused",
             format!("amqp://guest:guest@127.0.0.1:{refused}/%2f"),
         ),
-        ("host", "amqp://guest:guest@nowhere.invalid/%2f".to_owned()),
+        (
+            "host",
+            "amqp://guest:guest@nowhere.invalid:1/%2f".to_owned(),
+        ),
     ];
     for (name, url) in cases {
         let file = file(&url);
