@@ -347,13 +347,16 @@ impl Dispatch {
             let mut count = 1;
             if let Some(batch) = &queue.batch {
                 let ripe = first.due.plus(batch.wait);
-                if ripe > now && !queue.window.fills(now, batch) {
+                let mut full = false;
+                if ripe <= now || queue.window.may_fill(batch) {
+                    (count, full) = queue.window.gather(now, batch);
+                }
+                if ripe > now && !full {
                     queue.rest(Place::Timer(ripe));
                     self.timers.insert((ripe, index));
                     self.ring.pop_front();
                     continue;
                 }
-                (count, _) = queue.window.gather(now, batch);
             }
             if gate.running >= gate.cap {
                 // It keeps its turn and its credit, or others would always pass it.

@@ -85,10 +85,9 @@ impl Window {
         (count, count >= batch.max || bytes >= batch.bytes)
     }
 
-    /// Whether there is a full batch now. Quick, as long as there cannot be.
-    pub(super) fn fills(&self, now: Timestamp, batch: &Batch) -> bool {
-        let may = self.waiting.len() >= batch.max || self.bytes >= batch.bytes;
-        may && self.gather(now, batch).1
+    /// Whether there is enough for a full batch, if all of it is due.
+    pub(super) fn may_fill(&self, batch: &Batch) -> bool {
+        self.waiting.len() >= batch.max || self.bytes >= batch.bytes
     }
 
     /// Takes the first out; it stays known until it ends.
