@@ -11,5 +11,7 @@ pub mod schedule;
 mod client;
 mod clock;
 #[cfg(test)]
+mod fake_holds;
+#[cfg(test)]
 #[path = "../../tests/services/addresses.rs"]
 mod services;

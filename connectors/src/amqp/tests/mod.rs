@@ -4,7 +4,6 @@
 mod acks;
 mod check;
 mod destination;
-mod fake;
 mod faults;
 mod messages;
 mod proxy;
@@ -28,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use super::{AmqpConnector, Health, Status, Unusable};
+use crate::fake_holds::{Fake, PATIENCE};
 use crate::services;
-use fake::{Fake, PATIENCE};
 
 /// A broker, and a queue of its own for a test.
 struct Lab {

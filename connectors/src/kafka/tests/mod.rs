@@ -2,7 +2,6 @@
 //! its own. Faults that a real broker does not have on demand come from librdkafka's own mock.
 
 mod destination;
-mod fake;
 mod faults;
 mod groups;
 mod messages;
@@ -26,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use super::{Health, KafkaConnector, Status};
+use crate::fake_holds::{Fake, PATIENCE};
 use crate::services;
-use fake::{Fake, PATIENCE};
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 

@@ -1,4 +1,5 @@
-//! An intake that remembers what it was given and answers when it is told to.
+//! For tests: an intake that holds what brokers keep. It remembers what it was given and answers when it
+//! is told to.
 
 use std::{
     collections::HashMap,
@@ -14,7 +15,7 @@ use tidemill_core::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// Long enough for a broker on a slow machine.
+/// Long enough for a group whose members come and go on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -29,6 +30,13 @@ pub struct Inner {
     pub most: usize,
     /// What is answered at once, if anything is.
     at_once: Option<Settlement>,
+    /// What the journal has.
+    pub kept: HashMap<Partition, Progress>,
+    pub taken_up: Vec<Partition>,
+    pub let_go: Vec<Partition>,
+    pub forgotten: Vec<Partition>,
+    /// How many calls fail from now on.
+    pub failures: usize,
 }
 
 pub struct Fake {
@@ -48,7 +56,7 @@ impl Fake {
     /// Settles all at once.
     pub fn settling() -> Arc<Fake> {
         let fake = Fake::patient();
-        fake.settle_all();
+        fake.with(|inner| inner.at_once = Some(Settlement::Settle));
         fake
     }
 
@@ -58,13 +66,25 @@ impl Fake {
         result
     }
 
-    /// Waits until so many events were given, and not answered since.
-    pub async fn given(&self, count: usize) -> Vec<Held> {
+    pub async fn wait(&self, what: &str, mut wanted: impl FnMut(&Inner) -> bool) {
         let mut changes = self.changed.subscribe();
-        let wait = changes.wait_for(|()| self.inner.lock().unwrap().held.len() >= count);
+        let wait = changes.wait_for(|()| wanted(&self.inner.lock().unwrap()));
         if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("waited for {count} events; there are {:?}", self.ids());
+            let inner = self.inner.lock().unwrap();
+            panic!(
+                "waited for {what}; {} held, {} open, taken up {:?}, let go {:?}",
+                inner.held.len(),
+                inner.open.len(),
+                inner.taken_up,
+                inner.let_go,
+            );
         }
+    }
+
+    /// Waits until so many events were given.
+    pub async fn given(&self, count: usize) -> Vec<Held> {
+        let what = format!("{count} events");
+        self.wait(&what, |inner| inner.held.len() >= count).await;
         self.with(|inner| inner.held.clone())
     }
 
@@ -72,6 +92,16 @@ impl Fake {
     pub fn ids(&self) -> Vec<String> {
         let id = |held: &Held| held.event.id.clone();
         self.with(|inner| inner.held.iter().map(id).collect())
+    }
+
+    /// The events, as `<partition number>:<offset>`.
+    pub fn places(&self) -> Vec<String> {
+        let place = |held: &Held| {
+            let position = held.position.as_ref().unwrap();
+            let number = position.partition.rsplit('/').next().unwrap();
+            format!("{number}:{}", position.offset)
+        };
+        self.with(|inner| inner.held.iter().map(place).collect())
     }
 
     /// Answers those that wait for one, of which `which` is said their place among all.
@@ -96,28 +126,48 @@ impl Fake {
         self.with(|inner| inner.at_once = Some(Settlement::Release));
         self.answer(Settlement::Release, |_| true);
     }
+
+    /// A call about a partition.
+    fn call<T>(
+        &self,
+        partition: &Partition,
+        f: impl FnOnce(&mut Inner) -> T,
+    ) -> Result<T, IntakeError> {
+        assert!(is_log(&partition.source), "queues have no partitions");
+        self.with(|inner| {
+            if inner.failures > 0 {
+                inner.failures -= 1;
+                return Err(IntakeError::Failed("the disk is on fire".into()));
+            }
+            Ok(f(inner))
+        })
+    }
 }
 
 impl Intake for Fake {
     fn offer(&self, _: Offer) -> BoxFuture<'_, Result<Receipt, IntakeError>> {
-        panic!("messages are held by their broker");
+        panic!("it is held by its broker");
     }
 }
 
 impl Holds for Fake {
     fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
-        assert_eq!(held.position, None);
+        assert_eq!(held.position.is_some(), is_log(&held.source));
         let (n, answer) = self.with(|inner| {
             let n = inner.held.len();
             inner.held.push(held);
-            let (sender, answer) = oneshot::channel();
-            match inner.at_once {
-                Some(settlement) => sender.send(settlement).unwrap(),
-                None => _ = inner.open.insert(n, sender),
+            if let Some(settlement) = inner.at_once {
+                return (n, Err(settlement));
             }
+            let (sender, answer) = oneshot::channel();
+            inner.open.insert(n, sender);
             inner.most = inner.most.max(inner.open.len());
-            (n, answer)
+            (n, Ok(answer))
         });
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(settlement) => return Box::pin(async move { settlement }),
+        };
         let guard = Guard { fake: self, n };
         Box::pin(async move {
             let _guard = guard;
@@ -125,17 +175,34 @@ impl Holds for Fake {
         })
     }
 
-    fn take_up(&self, _: &Partition) -> BoxFuture<'_, Result<Option<Progress>, IntakeError>> {
-        panic!("queues have no partitions");
+    fn take_up(
+        &self,
+        partition: &Partition,
+    ) -> BoxFuture<'_, Result<Option<Progress>, IntakeError>> {
+        let answer = self.call(partition, |inner| {
+            inner.taken_up.push(partition.clone());
+            inner.kept.get(partition).cloned()
+        });
+        Box::pin(async move { answer })
     }
 
-    fn forget(&self, _: &Partition) -> BoxFuture<'_, Result<(), IntakeError>> {
-        panic!("queues have no partitions");
+    fn forget(&self, partition: &Partition) -> BoxFuture<'_, Result<(), IntakeError>> {
+        let answer = self.call(partition, |inner| {
+            inner.forgotten.push(partition.clone());
+            inner.kept.remove(partition);
+        });
+        Box::pin(async move { answer })
     }
 
-    fn let_go(&self, _: &Partition) {
-        panic!("queues have no partitions");
+    fn let_go(&self, partition: &Partition) {
+        assert!(is_log(&partition.source), "queues have no partitions");
+        self.with(|inner| inner.let_go.push(partition.clone()));
     }
+}
+
+/// Whether the source is a log, whose records have positions.
+fn is_log(source: &str) -> bool {
+    source.starts_with("kafka:")
 }
 
 struct Guard<'a> {
