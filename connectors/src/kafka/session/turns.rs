@@ -76,9 +76,8 @@ impl Session<'_> {
             // The group went on without it: it is told so next, and joins again.
             tracing::debug!(%error, "cannot take the partitions");
         }
-        if self.intake_full == Full::Paused {
-            self.fetch(&places, false);
-        }
+        // librdkafka keeps a pause over the time when a partition is somebody else's.
+        self.fetch(&places, self.intake_full != Full::Paused);
         self.store();
         self.commit(&begins);
         let partitions = self.readings.len();

@@ -157,6 +157,32 @@ async fn no_more_are_held_than_there_is_room_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_went_while_there_was_no_room_is_read_when_it_comes_back() {
+    let lab = Lab::new(2).await;
+    for partition in 0..2 {
+        lab.produce(partition, 0..limits::KAFKA_HELD).await;
+    }
+    let first_fake = Fake::patient();
+    let first = lab.run(&first_fake);
+    first_fake.given(limits::KAFKA_HELD).await;
+    first.reached("no room", |status| status.full).await;
+    let second_fake = Fake::patient();
+    let second = lab.run(&second_fake);
+    share([&first, &second], 2).await;
+    first_fake.settle_all();
+    first.reached("room", |status| !status.full).await;
+    second.stop().await;
+    first
+        .reached("both partitions", |status| status.partitions == 2)
+        .await;
+    let all = [Some(limits::KAFKA_HELD as i64); 2];
+    let commits = async { while lab.committed(2).await != all {} };
+    let waited = tokio::time::timeout(PATIENCE, commits).await;
+    assert!(waited.is_ok(), "{:?}", lab.committed(2).await);
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stops_quickly_while_another_member_lives() {
     let lab = Lab::new(2).await;
     let fake = Fake::settling();
