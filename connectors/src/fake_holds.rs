@@ -98,7 +98,7 @@ impl Fake {
     pub fn places(&self) -> Vec<String> {
         let place = |held: &Held| {
             let position = held.position.as_ref().unwrap();
-            let number = position.partition.rsplit('/').next().unwrap();
+            let number = position.partition.partition.rsplit('/').next().unwrap();
             format!("{number}:{}", position.offset)
         };
         self.with(|inner| inner.held.iter().map(place).collect())

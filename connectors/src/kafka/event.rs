@@ -1,10 +1,12 @@
 //! The event that a record becomes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rdkafka::message::Headers;
 use tidemill_core::{
     event::{self, Event},
-    hold::{Held, Position},
+    hold::{Held, Partition, Position},
     limits,
     time::Timestamp,
 };
@@ -23,7 +25,11 @@ pub(super) struct Origin {
 }
 
 /// The event of a record, and why it is no CloudEvent if it claims to be one.
-pub(super) fn held(origin: &Origin, record: &impl rdkafka::Message) -> (Held, Option<Broken>) {
+pub(super) fn held(
+    origin: &Origin,
+    partition: Arc<Partition>,
+    record: &impl rdkafka::Message,
+) -> (Held, Option<Broken>) {
     let stamp = stamp(record);
     let received = match stamp {
         -1 => clock::now(),
@@ -57,8 +63,7 @@ pub(super) fn held(origin: &Origin, record: &impl rdkafka::Message) -> (Held, Op
         event,
         stable,
         position: Some(Position {
-            group: origin.group.clone(),
-            partition: format!("{}/{}", record.topic(), record.partition()),
+            partition,
             offset: record.offset(),
             stamp,
             key,

@@ -1,13 +1,17 @@
 //! A partition that is read: which of its records were received, and which of those are completed.
 //! Nothing here asks a broker.
 
+use std::sync::Arc;
+
 use rdkafka::Offset;
-use tidemill_core::watermark::Watermark;
+use tidemill_core::{hold::Partition, watermark::Watermark};
 
 use super::assign::TakenUp;
 
 /// A partition that is read.
 pub(super) struct Reading {
+    /// As the intake knows it.
+    pub partition: Arc<Partition>,
     /// Other than that of whoever read the partition before: what comes late for that one is not for
     /// this one.
     pub generation: u64,
@@ -54,8 +58,9 @@ pub(super) enum Take {
 }
 
 impl Reading {
-    pub(super) fn new(generation: u64, taken_up: TakenUp) -> Reading {
+    pub(super) fn new(partition: Partition, generation: u64, taken_up: TakenUp) -> Reading {
         Reading {
+            partition: Arc::new(partition),
             generation,
             last: match taken_up.offset {
                 Offset::Offset(offset) => offset - 1,
@@ -139,7 +144,13 @@ mod tests {
         });
         let offset = Offset::Offset(verify.map_or(5, |(offset, _)| offset));
         let (commit, anew) = (None, false);
+        let partition = Partition {
+            source: "kafka:log/work@work".to_owned(),
+            group: "work".to_owned(),
+            partition: "work/0".to_owned(),
+        };
         Reading::new(
+            partition,
             1,
             TakenUp {
                 place,

@@ -1,6 +1,8 @@
 //! Held events: their source keeps them until it is told that they are settled, so that the journal
 //! need not.
 
+use std::sync::Arc;
+
 use crate::{
     BoxFuture,
     event::Event,
@@ -26,10 +28,8 @@ pub struct Held {
 /// The place of a record in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// The consumer group.
-    pub group: String,
-    /// Topic and partition: `<topic>/<number>`.
-    pub partition: String,
+    /// The log.
+    pub partition: Arc<Partition>,
     /// The offset.
     pub offset: i64,
     /// The broker's timestamp, in milliseconds since the Unix epoch.
@@ -37,18 +37,6 @@ pub struct Position {
     /// The record's key, by which logs are ordered: as text, or in hexadecimal digits after `0x` if it
     /// is none.
     pub key: Option<String>,
-}
-
-impl Position {
-    /// The partition of this source that it is in, and its offset there.
-    pub fn in_log(&self, source: &str) -> (Partition, i64) {
-        let partition = Partition {
-            source: source.to_owned(),
-            group: self.group.clone(),
-            partition: self.partition.clone(),
-        };
-        (partition, self.offset)
-    }
 }
 
 /// What a source is to do with an event that it held.

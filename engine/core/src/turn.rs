@@ -70,16 +70,15 @@ impl Line {
         let Some(turn) = self.turns.remove(&place) else {
             return Vec::new();
         };
-        let mut next = BTreeSet::new();
-        if let Some(lane) = turn.lane {
-            next.extend(leave(&mut self.lanes, lane, place));
-        }
-        if let Some(key) = turn.key {
-            next.extend(leave(&mut self.keys, key, place));
-        }
-        next.into_iter()
-            .filter(|&next| self.has_turn(next))
-            .collect()
+        let lane = turn
+            .lane
+            .and_then(|lane| leave(&mut self.lanes, lane, place));
+        let key = turn.key.and_then(|key| leave(&mut self.keys, key, place));
+        let key = key.filter(|key| lane != Some(*key));
+        let mut next: Vec<Seq> = lane.into_iter().chain(key).collect();
+        next.retain(|next| self.has_turn(*next));
+        next.sort_unstable();
+        next
     }
 
     /// Whether nobody is ahead of it.

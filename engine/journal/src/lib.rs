@@ -10,6 +10,8 @@ mod lock;
 mod sqlite;
 mod unit;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tidemill_core::{
     BoxFuture,
@@ -149,7 +151,7 @@ pub trait Journal: Send + Sync {
     /// Makes units durable: resolves after the fsync. The results stand in the order of the units.
     /// An error means that nothing of any of them happened, unless it is [`JournalError::Broken`].
     /// A commit whose future is dropped may happen or not.
-    fn commit(&self, units: Vec<Unit>) -> BoxFuture<'_, Result<Vec<UnitResult>, JournalError>>;
+    fn commit(&self, units: Arc<[Unit]>) -> BoxFuture<'_, Result<Vec<UnitResult>, JournalError>>;
 
     /// The next pending deliveries of a trigger that sort after `after` by (due, seq), in that order.
     /// Blocked ones are left out: of a lane or a key, only the first that came is here.

@@ -50,12 +50,31 @@ pub struct Unit {
 impl Unit {
     /// Whether there is anything to it but usage, and reads that decide nothing then.
     pub fn is_durable_matter(&self) -> bool {
-        let nothing = Unit {
-            reads: self.reads.clone(),
-            usage: self.usage.clone(),
-            ..Unit::default()
-        };
-        *self != nothing
+        let Unit {
+            settle,
+            reads: _,
+            writes,
+            accept,
+            ledger,
+            written,
+            event_ids,
+            keys,
+            cursors,
+            forget,
+            offsets,
+            usage: _,
+        } = self;
+        let nothing = settle.is_empty()
+            && writes.is_empty()
+            && accept.is_empty()
+            && ledger.is_empty()
+            && written.is_empty()
+            && event_ids.is_empty()
+            && keys.is_empty()
+            && cursors.is_empty()
+            && forget.is_empty()
+            && offsets.is_empty();
+        !nothing
     }
 }
 

@@ -100,7 +100,7 @@ fn engine() {
         local.spawn_local(async move {
             for n in 0.. {
                 let name = format!("{round}-{lane}-{n}");
-                let results = journal.commit(vec![unit(&name)]).await.unwrap();
+                let results = journal.commit([unit(&name)].into()).await.unwrap();
                 let UnitResult::Committed { added, .. } = &results[0] else {
                     panic!("{results:?}")
                 };
@@ -113,7 +113,7 @@ fn engine() {
                         settle,
                         ..Unit::default()
                     };
-                    journal.commit(vec![done]).await.unwrap();
+                    journal.commit([done].into()).await.unwrap();
                     say(&format!("done {name}"));
                 }
             }

@@ -183,7 +183,7 @@ impl Disk {
     /// A journal that has "a".
     async fn journal(&self) -> SqliteJournal {
         let journal = self.open().unwrap();
-        assert!(matches!(journal.commit(vec![unit("a", 1)]).await, Ok(r) if taken(&r)));
+        assert!(matches!(journal.commit([unit("a", 1)].into()).await, Ok(r) if taken(&r)));
         journal
     }
 }
@@ -252,7 +252,7 @@ async fn what_queues_up_during_an_fsync_shares_the_next() {
     type Commit<'a> =
         Pin<Box<dyn Future<Output = Result<Vec<UnitResult>, JournalError>> + Send + 'a>>;
     let mut commits: Vec<Commit<'_>> = (0..500)
-        .map(|n| journal.commit(vec![unit(&n.to_string(), 1)]))
+        .map(|n| journal.commit([unit(&n.to_string(), 1)].into()))
         .collect();
     // Tokio would make a task that queues so many at once wait for others.
     let queue = async |commits: &mut [Commit<'_>]| {
@@ -283,11 +283,11 @@ async fn a_failed_fsync_stops_the_journal() {
     let disk = Disk::new();
     let journal = disk.journal().await;
     LOG_SYNC.store(ffi::SQLITE_IOERR_FSYNC, SeqCst);
-    let error = journal.commit(vec![unit("b", 1)]).await.unwrap_err();
+    let error = journal.commit([unit("b", 1)].into()).await.unwrap_err();
     assert!(matches!(error, JournalError::Broken { .. }), "{error}");
     LOG_SYNC.store(0, SeqCst);
     let syncs = LOG_SYNCS.load(SeqCst);
-    assert_eq!(journal.commit(vec![unit("c", 1)]).await, Err(error));
+    assert_eq!(journal.commit([unit("c", 1)].into()).await, Err(error));
     drop(journal);
     assert_eq!(LOG_SYNCS.load(SeqCst), syncs, "nothing was tried again");
     let left = names(&disk.open().unwrap()).await;
@@ -299,10 +299,10 @@ async fn a_failed_write_of_the_log_stops_the_journal() {
     let disk = Disk::new();
     let journal = disk.journal().await;
     LOG_WRITE.store(ffi::SQLITE_IOERR_WRITE, SeqCst);
-    let error = journal.commit(vec![unit("b", 1)]).await.unwrap_err();
+    let error = journal.commit([unit("b", 1)].into()).await.unwrap_err();
     assert!(matches!(error, JournalError::Broken { .. }), "{error}");
     LOG_WRITE.store(0, SeqCst);
-    assert_eq!(journal.commit(vec![unit("c", 1)]).await, Err(error));
+    assert_eq!(journal.commit([unit("c", 1)].into()).await, Err(error));
     drop(journal);
     assert_eq!(names(&disk.open().unwrap()).await, ["a"]);
 }
@@ -316,7 +316,7 @@ async fn goes_on_when_there_is_space_again() {
         LOG_WRITE.store(ffi::SQLITE_FULL, SeqCst);
         let bytes = journal.bytes();
         let error = journal
-            .commit(vec![unit("b", 1), unit("c", size)])
+            .commit([unit("b", 1), unit("c", size)].into())
             .await
             .unwrap_err();
         assert!(matches!(error, JournalError::Full { .. }), "{error}");
@@ -326,7 +326,7 @@ async fn goes_on_when_there_is_space_again() {
     LOG_WRITE.store(0, SeqCst);
     assert!(taken(
         &journal
-            .commit(vec![unit("b", 1), unit("c", 1)])
+            .commit([unit("b", 1), unit("c", 1)].into())
             .await
             .unwrap()
     ));
@@ -343,7 +343,7 @@ async fn the_log_waits_for_space_in_the_file() {
     for n in 0..40 {
         assert!(taken(
             &journal
-                .commit(vec![unit(&n.to_string(), 1 << 20)])
+                .commit([unit(&n.to_string(), 1 << 20)].into())
                 .await
                 .unwrap()
         ));
@@ -353,7 +353,7 @@ async fn the_log_waits_for_space_in_the_file() {
     for n in 40..60 {
         assert!(taken(
             &journal
-                .commit(vec![unit(&n.to_string(), 1 << 20)])
+                .commit([unit(&n.to_string(), 1 << 20)].into())
                 .await
                 .unwrap()
         ));
@@ -376,7 +376,7 @@ async fn a_failed_fsync_of_the_file_loses_nothing() {
     let mut committed = 1;
     let error = loop {
         match journal
-            .commit(vec![unit(&committed.to_string(), 1 << 20)])
+            .commit([unit(&committed.to_string(), 1 << 20)].into())
             .await
         {
             Ok(results) => assert!(taken(&results)),

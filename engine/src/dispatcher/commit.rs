@@ -1,6 +1,6 @@
 //! Commits of the dispatcher: patient with a full disk, final with a broken one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tidemill_journal::{JournalError, Unit, UnitResult};
 
@@ -14,9 +14,14 @@ impl Dispatcher {
     /// doing it again would repeat its effects outside; none, if the engine stops meanwhile or the
     /// journal is broken: the delivery is then pending still.
     pub(super) async fn commit(&self, unit: Unit) -> Option<UnitResult> {
+        self.commit_shared(&[unit].into()).await
+    }
+
+    /// The same for a list of one unit that somebody else reads meanwhile.
+    pub(super) async fn commit_shared(&self, unit: &Arc<[Unit]>) -> Option<UnitResult> {
         let mut wait = PATIENCE.0;
         loop {
-            let error = match self.journal.commit(vec![unit.clone()]).await {
+            let error = match self.journal.commit(unit.clone()).await {
                 Ok(results) => return results.into_iter().next(),
                 Err(error) => error,
             };

@@ -89,6 +89,10 @@ impl Attempt {
         let ok = self.answers.iter().enumerate();
         let ok = ok.filter(|(_, answered)| answered.outcome == Outcome::Ok);
         let mut ok: BTreeSet<usize> = ok.map(|(event, _)| event).collect();
+        // There is nobody else to lean on.
+        if runs.len() == 1 {
+            return ok;
+        }
         loop {
             let before = ok.len();
             self.effects.keep_sound(&mut ok);
@@ -189,7 +193,7 @@ impl Dispatcher {
             if ok.is_empty() {
                 return Ok(attempt.end(&ok, false));
             }
-            let mut decisions = Vec::new();
+            let mut decisions = Vec::with_capacity(ok.len());
             for &event in &ok {
                 decisions.push(runs[event].completes.decide().await);
             }

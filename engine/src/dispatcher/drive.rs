@@ -1,6 +1,6 @@
 //! The one loop that drives core's dispatch, and the drain that ends it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tidemill_core::{
     delivery::Seq,
@@ -102,7 +102,8 @@ impl Dispatcher {
                 false => self.deliver(start).await,
             }
         };
-        let again = self.kill.run_until_cancelled(again).await.flatten();
+        // Where it is: it is large.
+        let again = self.kill.run_until_cancelled(pin!(again)).await.flatten();
         let mut dispatch = self.lock();
         dispatch.ended(queue, seq);
         if let Some(again) = again {
@@ -116,7 +117,7 @@ impl Dispatcher {
     async fn run_together(self: Arc<Self>, queue: usize, seqs: Vec<Seq>) {
         let start = Start::new(queue, seqs.first().copied().unwrap_or_default());
         let batch = self.run_batch(start, seqs);
-        let ended = self.kill.run_until_cancelled(batch).await;
+        let ended = self.kill.run_until_cancelled(pin!(batch)).await;
         let (took_part, again) = ended.unwrap_or_default();
         let mut dispatch = self.lock();
         dispatch.ended_batch(start, &took_part);

@@ -63,7 +63,7 @@ impl Cursors for EngineIntake {
             ..Unit::default()
         };
         Box::pin(async move {
-            let result = self.0.offered(unit).await?;
+            let result = self.0.offered(&[unit].into()).await?;
             Ok(matches!(result, UnitResult::Committed { .. }))
         })
     }
@@ -119,21 +119,23 @@ impl Dispatcher {
             (bucket.clone(), key.clone())
         });
         let unit = Unit {
-            accept: accept.clone(),
+            accept,
             ledger,
             cursors,
             ..Unit::default()
         };
-        match self.offered(unit).await? {
+        let units: Arc<[Unit]> = [unit].into();
+        let accept = &units[0].accept;
+        match self.offered(&units).await? {
             UnitResult::Committed { added, released } => {
                 if let Some((bucket, key)) = noticed {
                     self.hops.forget(&bucket, &key);
                 }
                 self.metrics.accepted(&source);
-                self.arrived(&accept, &added, &released);
+                self.arrived(accept, &added, &released);
                 Ok(Receipt::Accepted { deliveries })
             }
-            _ if remember && self.is_reused(&accept).await? => Ok(Receipt::Reused),
+            _ if remember && self.is_reused(accept).await? => Ok(Receipt::Reused),
             _ => {
                 self.metrics.duplicate(&source);
                 Ok(Receipt::Duplicate)
@@ -142,8 +144,8 @@ impl Dispatcher {
     }
 
     /// Commits what a connector brings, once; it tries again itself.
-    pub(super) async fn offered(&self, unit: Unit) -> Result<UnitResult, IntakeError> {
-        let results = self.journal.commit(vec![unit]).await;
+    pub(super) async fn offered(&self, unit: &Arc<[Unit]>) -> Result<UnitResult, IntakeError> {
+        let results = self.journal.commit(unit.clone()).await;
         let results = results
             .inspect_err(|error| self.watch(error))
             .map_err(refusal)?;

@@ -38,6 +38,7 @@ use std::{
 use tidemill_core::{
     destination::Destination,
     dispatch::{Dispatch, QueueIndex, QueueSettings, Waiting},
+    identity::DeliveryId,
 };
 use tidemill_journal::{Accepted, Added, Journal, Pending};
 use tokio::sync::{Notify, watch};
@@ -276,10 +277,20 @@ impl Dispatcher {
     }
 
     /// Tells the dispatch what a commit added, and what it released.
-    fn arrived(&self, accepted: &[Accepted], added: &[Added], released: &[Pending]) {
+    fn arrived<'a>(
+        &self,
+        accepted: impl IntoIterator<Item = &'a Accepted>,
+        added: &[Added],
+        released: &[Pending],
+    ) {
         if added.is_empty() && released.is_empty() {
             return;
         }
+        let accepted = accepted.into_iter().flat_map(|one| {
+            let deliveries = one.deliveries.iter();
+            deliveries.map(move |delivery| (delivery.id, (one, delivery)))
+        });
+        let accepted: HashMap<DeliveryId, _> = accepted.collect();
         let mut dispatch = self.lock();
         for pending in released {
             if let Some(&queue) = self.queues.get(&pending.trigger) {
@@ -288,11 +299,7 @@ impl Dispatcher {
             }
         }
         for Added { seq, id, blocked } in added {
-            let found = accepted.iter().find_map(|one| {
-                let delivery = one.deliveries.iter().find(|delivery| delivery.id == *id)?;
-                Some((one, delivery))
-            });
-            let Some((one, delivery)) = found else {
+            let Some((one, delivery)) = accepted.get(id) else {
                 continue;
             };
             if let Some((cause, _)) = &delivery.dead {

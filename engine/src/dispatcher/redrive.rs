@@ -106,7 +106,7 @@ async fn settle_one(
         event_ids: remembered(dead).into_iter().collect(),
         ..Unit::default()
     };
-    Ok(journal.commit(vec![unit]).await?.into_iter().next())
+    Ok(journal.commit([unit].into()).await?.into_iter().next())
 }
 
 impl Dispatcher {

@@ -1,6 +1,8 @@
 //! The settlement of an attempt in the journal: done with all that it caused, another attempt later,
 //! or a dead letter.
 
+use std::sync::Arc;
+
 use tidemill_config::plan::After;
 use tidemill_core::{
     delivery::{AttemptRecord, Cause, Delivery, Work},
@@ -81,11 +83,12 @@ impl Dispatcher {
 
     /// Commits a unit and passes on what it caused.
     pub(super) async fn commit_effects(&self, unit: Unit) -> Option<UnitResult> {
-        let (accept, written) = (unit.accept.clone(), unit.written.clone());
-        let result = self.commit(unit).await?;
+        let units: Arc<[Unit]> = [unit].into();
+        let result = self.commit_shared(&units).await?;
         if let UnitResult::Committed { added, released } = &result {
-            self.arrived(&accept, added, released);
-            for object in &written {
+            let unit = &units[0];
+            self.arrived(&unit.accept, added, released);
+            for object in &unit.written {
                 self.hops.forget(&object.bucket, &object.key);
             }
         }

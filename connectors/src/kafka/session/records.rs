@@ -81,7 +81,8 @@ impl Session<'_> {
                 reading.running += 1;
                 let ahead = reading.ahead();
                 let generation = reading.generation;
-                let (held, broken) = event::held(&self.connector.origin, record);
+                let partition = reading.partition.clone();
+                let (held, broken) = event::held(&self.connector.origin, partition, record);
                 let size = held.event.size();
                 let named = broken.map(|broken| (broken, held.event.id.clone()));
                 let settlement = self.intake.hold(held);

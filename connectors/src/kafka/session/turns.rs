@@ -95,7 +95,7 @@ impl Session<'_> {
         if taken_up.anew {
             self.connector.health.change(|status| status.anew += 1);
         }
-        let reading = Reading::new(self.generation, taken_up);
+        let reading = Reading::new(self.asker.partition(place), self.generation, taken_up);
         self.readings.insert(place, reading);
         commit.map(|offset| (place, offset))
     }

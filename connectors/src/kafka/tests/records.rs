@@ -53,7 +53,7 @@ async fn a_record_is_an_event_with_its_key_headers_and_value() {
     assert_eq!(held[0].source, lab.source());
     assert!(!held[0].stable);
     let position = held[0].position.clone().unwrap();
-    assert_eq!(position.partition, format!("{}/0", lab.topic));
+    assert_eq!(position.partition.partition, format!("{}/0", lab.topic));
     assert_eq!((position.offset, position.stamp), (0, time.0));
     assert_eq!(position.key.as_deref(), Some("meter-7"));
 

@@ -61,7 +61,7 @@ impl Store {
     }
 
     pub async fn commit(&self, units: Vec<Unit>) -> Vec<UnitResult> {
-        self.journal().commit(units).await.unwrap()
+        self.journal().commit(units.into()).await.unwrap()
     }
 
     /// Commits one unit.

@@ -213,7 +213,7 @@ fn weight(unit: &Unit) -> usize {
 }
 
 impl Journal for SqliteJournal {
-    fn commit(&self, units: Vec<Unit>) -> BoxFuture<'_, Result<Vec<UnitResult>, JournalError>> {
+    fn commit(&self, units: Arc<[Unit]>) -> BoxFuture<'_, Result<Vec<UnitResult>, JournalError>> {
         Box::pin(async move {
             if self.read_only {
                 let reason = "it was opened to read only".to_owned();

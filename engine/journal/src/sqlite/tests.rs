@@ -129,7 +129,12 @@ async fn a_damaged_file_is_refused() {
     let folder = Folder::new();
     let journal = folder.journal();
     journal
-        .commit((0..200).map(|n| accepting(&n.to_string())).collect())
+        .commit(
+            (0..200)
+                .map(|n| accepting(&n.to_string()))
+                .collect::<Vec<_>>()
+                .into(),
+        )
         .await
         .unwrap();
     drop(journal);
@@ -155,7 +160,7 @@ async fn damage_found_later_stops_the_journal() {
     for n in 0..80 {
         let mut unit = accepting(&n.to_string());
         unit.accept[0].event.data = body.clone();
-        let results = journal.commit(vec![unit]).await.unwrap();
+        let results = journal.commit([unit].into()).await.unwrap();
         let UnitResult::Committed { added, .. } = &results[0] else {
             panic!("{results:?}")
         };
@@ -172,11 +177,11 @@ async fn damage_found_later_stops_the_journal() {
         std::os::unix::fs::FileExt::write_all_at(&file, &[0x5a; 4096], page * 4096).unwrap();
     }
     let error = journal
-        .commit(vec![conformance::done(seqs[40])])
+        .commit([conformance::done(seqs[40])].into())
         .await
         .unwrap_err();
     assert!(matches!(error, JournalError::Broken { .. }), "{error}");
-    assert_eq!(journal.commit(vec![Unit::default()]).await, Err(error));
+    assert_eq!(journal.commit([Unit::default()].into()).await, Err(error));
 }
 
 #[test]
@@ -249,10 +254,13 @@ async fn a_journal_of_version_1_opens() {
         lane: Some("lane".into()),
         ..conformance::new("t", "new")
     };
-    let results = journal.commit(vec![
-        conformance::accepted("new", vec![next]),
-        conformance::done(7),
-    ]);
+    let results = journal.commit(
+        [
+            conformance::accepted("new", vec![next]),
+            conformance::done(7),
+        ]
+        .into(),
+    );
     let results = results.await.unwrap();
     let UnitResult::Committed { added, .. } = &results[0] else {
         panic!("{results:?}")
@@ -285,11 +293,11 @@ async fn reads_beside_a_running_engine() {
     let journal = folder.journal();
     let beside = SqliteJournal::open(&folder.path(), options()).unwrap();
     assert!(committed(
-        &journal.commit(vec![accepting("a")]).await.unwrap()[0]
+        &journal.commit([accepting("a")].into()).await.unwrap()[0]
     ));
     assert_eq!(beside.pending("t", None, 9).await.unwrap().len(), 1);
     assert!(beside.stats().await.unwrap().bytes > 0);
-    let error = beside.commit(vec![Unit::default()]).await.unwrap_err();
+    let error = beside.commit([Unit::default()].into()).await.unwrap_err();
     assert!(error.to_string().contains("read only"), "{error}");
 }
 
@@ -297,11 +305,11 @@ async fn reads_beside_a_running_engine() {
 async fn a_closed_journal_says_so() {
     let folder = Folder::new();
     let journal = folder.journal();
-    journal.commit(vec![accepting("a")]).await.unwrap();
+    journal.commit([accepting("a")].into()).await.unwrap();
     journal.close();
     journal.close();
     assert_eq!(
-        journal.commit(vec![accepting("b")]).await,
+        journal.commit([accepting("b")].into()).await,
         Err(JournalError::Closed)
     );
     assert_eq!(journal.stats().await, Err(JournalError::Closed));
@@ -318,7 +326,7 @@ async fn a_unit_that_sqlite_refuses_fails_alone() {
         BEGIN SELECT raise(ABORT, 'trapped'); END";
     folder.sql().execute_batch(trap).unwrap();
     let ids = ["a", "bad", "b", "bad", "c"];
-    let results = futures(ids.map(|id| journal.commit(vec![accepting(id)]))).await;
+    let results = futures(ids.map(|id| journal.commit([accepting(id)].into()))).await;
     for (id, result) in ids.into_iter().zip(results) {
         match id {
             "bad" => assert!(
@@ -337,7 +345,7 @@ async fn a_shell_with_an_open_transaction_is_waited_for() {
     let journal = folder.journal();
     let shell = folder.sql();
     shell.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut commits = vec![journal.commit(vec![accepting("a")])];
+    let mut commits = vec![journal.commit([accepting("a")].into())];
     std::future::poll_fn(|context| {
         assert!(commits[0].as_mut().poll(context).is_pending());
         std::task::Poll::Ready(())
@@ -358,7 +366,7 @@ async fn files_stay_small() {
     for n in 0..100 {
         let mut unit = accepting(&n.to_string());
         unit.accept[0].event.data = body.clone();
-        let results = journal.commit(vec![unit]).await.unwrap();
+        let results = journal.commit([unit].into()).await.unwrap();
         let UnitResult::Committed { added, .. } = &results[0] else {
             panic!("{results:?}")
         };
@@ -370,7 +378,10 @@ async fn files_stay_small() {
     let full = journal.bytes();
     assert!(full > 100 << 20, "{full}");
     for seq in seqs {
-        journal.commit(vec![conformance::done(seq)]).await.unwrap();
+        journal
+            .commit([conformance::done(seq)].into())
+            .await
+            .unwrap();
     }
     journal.close();
     assert!(journal.bytes() < 20 << 20, "{}", journal.bytes());

@@ -41,7 +41,7 @@ type Results = Vec<UnitResult>;
 /// A commit and who waits for it.
 pub struct Job {
     /// What to make durable.
-    pub units: Vec<Unit>,
+    pub units: Arc<[Unit]>,
     /// About how many bytes it writes.
     pub bytes: usize,
     /// Where the answer goes.
@@ -193,7 +193,7 @@ impl<'c> Writer<'c> {
             let each = job.units.iter().map(|unit| self.applier.apply(unit, ran));
             results.push(each.collect::<rusqlite::Result<_>>()?);
         }
-        let units = group.iter().flat_map(|job| &job.units);
+        let units = group.iter().flat_map(|job| job.units.iter());
         let written = units.zip(results.iter().flatten());
         let written = written.filter(|(_, result)| matches!(result, UnitResult::Committed { .. }));
         let written: Vec<&Unit> = written.map(|(unit, _)| unit).collect();

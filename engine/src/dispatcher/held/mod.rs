@@ -80,7 +80,7 @@ impl Drop for Tickets<'_> {
     fn drop(&mut self) {
         for held in &self.deliveries {
             let last = held.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
-            let over = held.settled.borrow().is_some();
+            let over = held.told.get().is_some();
             if last && !over && !held.running.load(Ordering::Relaxed) {
                 self.dispatcher.leave(held);
             }
@@ -104,7 +104,7 @@ impl Dispatcher {
         let accepted = routed.next();
         let received = position
             .as_ref()
-            .map(|position| self.held.offsets.received(&source, position));
+            .map(|position| self.held.offsets.received(position));
         let (log, closed) = received.unzip();
         let closed = closed.unwrap_or_default();
         let mut entry = Common {
@@ -178,7 +178,7 @@ impl Dispatcher {
     ) -> Option<String> {
         match self.triggers[trigger].order {
             Order::MessageKey => position?.key.clone(),
-            Order::Partition => Some(position?.partition.clone()),
+            Order::Partition => Some(position?.partition.partition.clone()),
             _ => new.lane.clone(),
         }
     }
@@ -187,12 +187,12 @@ impl Dispatcher {
     async fn until_settled(&self, held: &HeldDelivery) -> Settlement {
         // Logs wait for ever, and without a lane or a key nobody is waited for.
         if held.log.is_some() && !held.has_turn() {
-            return held.until_told().await;
+            return held.told.wait().await;
         }
         let mut look = held.since + limits::HELD_IN_LINE;
         loop {
             tokio::select! {
-                settlement = held.until_told() => return settlement,
+                settlement = held.told.wait() => return settlement,
                 () = tokio::time::sleep_until(look) => {}
             }
             look += limits::HELD_IN_LINE;
@@ -249,7 +249,7 @@ impl Dispatcher {
         }
         let ready = state.step_out(trigger, &left, self.riders(trigger));
         drop(state);
-        for held in all.iter().filter(|held| held.settled.borrow().is_some()) {
+        for held in all.iter().filter(|held| held.told.get().is_some()) {
             for place in lock(&held.elsewhere).drain(..) {
                 self.held.offsets.completed(&place, trigger);
             }

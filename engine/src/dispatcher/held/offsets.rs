@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use tidemill_core::{
@@ -12,76 +12,92 @@ use tidemill_core::{
 };
 use tidemill_journal::{OffsetsMove, PartitionOf, Unit};
 
-use super::HeldDelivery;
+use super::{HeldDelivery, state::lock};
 use crate::dispatcher::{Dispatcher, intake::refusal};
 
-/// The watermark of each trigger in each partition.
+/// The logs that this engine has read.
 #[derive(Default)]
-pub(super) struct Offsets(Mutex<Partitions>);
+pub(super) struct Offsets(Mutex<HashMap<Arc<Partition>, Arc<Log>>>);
+
+/// A partition, as long as it is the same log.
+struct Log {
+    partition: Arc<Partition>,
+    progress: Mutex<LogProgress>,
+}
 
 #[derive(Default)]
-struct Partitions {
-    readers: HashMap<Partition, Vec<(usize, Watermark)>>,
-    /// How often a partition turned out to be another log under the same name, if ever.
-    anew: HashMap<Partition, u32>,
+struct LogProgress {
+    /// The watermark of each trigger, as long as the partition is read.
+    readers: Vec<(usize, Watermark)>,
+    /// Another log came under its name.
+    forgotten: bool,
 }
 
 /// Where a held delivery stands in a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Place {
-    partition: Partition,
+    log: Arc<Log>,
     offset: i64,
-    /// Of which log of this name.
-    log: u32,
 }
 
-impl Partitions {
-    /// The readers of the log that the place is in, if that is the one that is read now.
-    fn readers(&mut self, place: &Place) -> Option<&mut Vec<(usize, Watermark)>> {
-        let is_this = self.log(&place.partition) == place.log;
-        self.readers.get_mut(&place.partition).filter(|_| is_this)
+impl PartialEq for Place {
+    fn eq(&self, other: &Place) -> bool {
+        Arc::ptr_eq(&self.log, &other.log) && self.offset == other.offset
     }
+}
 
-    fn log(&self, partition: &Partition) -> u32 {
-        self.anew.get(partition).copied().unwrap_or_default()
+impl Log {
+    fn progress(&self) -> MutexGuard<'_, LogProgress> {
+        lock(&self.progress)
+    }
+}
+
+impl LogProgress {
+    fn mark(&mut self, trigger: usize) -> Option<&mut Watermark> {
+        let mut readers = self.readers.iter_mut();
+        readers.find_map(|(reader, mark)| (*reader == trigger).then_some(mark))
     }
 }
 
 impl Offsets {
-    fn lock(&self) -> MutexGuard<'_, Partitions> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The log that a partition is now.
+    fn log(&self, partition: &Arc<Partition>) -> Arc<Log> {
+        let mut logs = lock(&self.0);
+        let log = logs.entry(partition.clone()).or_insert_with(|| {
+            Arc::new(Log {
+                partition: partition.clone(),
+                progress: Mutex::default(),
+            })
+        });
+        log.clone()
     }
 
     /// A record was received: its place, and the triggers that have completed it already.
-    pub(super) fn received(&self, source: &str, position: &Position) -> (Place, Vec<usize>) {
-        let (partition, offset) = position.in_log(source);
-        let mut partitions = self.lock();
-        let log = partitions.log(&partition);
-        let place = Place {
-            partition,
-            offset,
-            log,
-        };
-        let readers = partitions.readers(&place).into_iter().flatten();
+    pub(super) fn received(&self, position: &Position) -> (Place, Vec<usize>) {
+        let log = self.log(&position.partition);
+        let offset = position.offset;
+        let mut progress = log.progress();
+        let readers = progress.readers.iter_mut();
         let closed = readers.filter_map(|(trigger, mark)| {
             let completed = mark.received(offset, position.stamp);
             completed.then_some(*trigger)
         });
         let closed = closed.collect();
-        (place, closed)
+        drop(progress);
+        (Place { log, offset }, closed)
     }
 
     /// A trigger has completed a record.
     pub(super) fn completed(&self, place: &Place, trigger: usize) {
-        if let Some(readers) = self.lock().readers(place)
-            && let Some((_, mark)) = readers.iter_mut().find(|(reader, _)| *reader == trigger)
-        {
+        if let Some(mark) = place.log.progress().mark(trigger) {
             mark.completed(place.offset);
         }
     }
 
     pub(super) fn let_go(&self, partition: &Partition) {
-        self.lock().readers.remove(partition);
+        if let Some(log) = lock(&self.0).get(partition) {
+            log.progress().readers.clear();
+        }
     }
 }
 
@@ -89,36 +105,37 @@ impl Dispatcher {
     /// The steps that logs take when these deliveries of one trigger leave them together. A log that
     /// is there no more takes none.
     pub(in crate::dispatcher) fn offsets_steps(&self, all: &[&HeldDelivery]) -> Vec<OffsetsMove> {
-        let mut by_log: Vec<(&HeldDelivery, &Place, Vec<i64>)> = Vec::new();
+        let mut by_log: Vec<(&HeldDelivery, &Arc<Log>, Vec<i64>)> = Vec::with_capacity(1);
         for held in all {
-            let Some(place) = &held.log else { continue };
-            let same = |(_, other, _): &&mut (_, &Place, _)| {
-                other.partition == place.partition && other.log == place.log
+            let Some(Place { log, offset }) = &held.log else {
+                continue;
             };
+            let same = |(_, other, _): &&mut (_, &Arc<Log>, _)| Arc::ptr_eq(other, log);
             match by_log.iter_mut().find(same) {
-                Some((_, _, offsets)) => offsets.push(place.offset),
-                None => by_log.push((held, place, vec![place.offset])),
+                Some((_, _, offsets)) => offsets.push(*offset),
+                None => by_log.push((held, log, vec![*offset])),
             }
         }
-        let mut partitions = self.held.offsets.lock();
-        by_log.retain(|(_, place, _)| partitions.log(&place.partition) == place.log);
-        let steps = by_log.into_iter().map(|(held, place, mut offsets)| {
+        let steps = by_log.into_iter().filter_map(|(held, log, mut offsets)| {
+            let mut progress = log.progress();
+            if progress.forgotten {
+                return None;
+            }
             offsets.sort_unstable();
-            let mut readers = partitions.readers(place).into_iter().flatten();
-            let progress = match readers.find(|(reader, _)| *reader == held.trigger) {
-                Some((_, mark)) => mark.with(offsets),
+            let progress = match progress.mark(held.trigger) {
+                Some(mark) => mark.with(offsets),
                 // Of a partition that was let go: they are completed, wherever the watermark is.
                 None => Progress {
                     completed: offsets,
                     ..Progress::default()
                 },
             };
-            OffsetsMove {
-                of: self.partition_of(held.trigger, &place.partition),
+            Some(OffsetsMove {
+                of: self.partition_of(held.trigger, &log.partition),
                 watermark: progress.watermark,
                 stamp: progress.stamp,
                 completed: progress.completed,
-            }
+            })
         });
         steps.collect()
     }
@@ -148,7 +165,8 @@ impl Dispatcher {
             }
             readers.push((trigger, Watermark::new(progress.unwrap_or_default())));
         }
-        self.held.offsets.lock().readers.insert(partition, readers);
+        let log = self.held.offsets.log(&Arc::new(partition));
+        log.progress().readers = readers;
         Ok(least)
     }
 
@@ -159,13 +177,14 @@ impl Dispatcher {
             forget: forget.collect(),
             ..Unit::default()
         };
-        {
-            // First: nothing of the old log is completed in the new one.
-            let mut partitions = self.held.offsets.lock();
-            partitions.readers.remove(&partition);
-            *partitions.anew.entry(partition).or_default() += 1;
+        // First: nothing of the old log is completed in the new one.
+        if let Some(log) = lock(&self.held.offsets.0).remove(&partition) {
+            *log.progress() = LogProgress {
+                readers: Vec::new(),
+                forgotten: true,
+            };
         }
-        self.offered(unit).await?;
+        self.offered(&[unit].into()).await?;
         Ok(())
     }
 

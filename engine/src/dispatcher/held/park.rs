@@ -4,11 +4,15 @@
 //! one commit, the one that runs included: no restart can reorder them, and whoever comes later finds
 //! them in the journal ahead of itself.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tidemill_core::{
     delivery::{AttemptRecord, Seq, Work},
     hold::Settlement,
+    identity::DeliveryId,
     time::Timestamp,
     turn::Turn,
 };
@@ -110,15 +114,15 @@ impl Dispatcher {
             }
             let leave: Vec<&HeldDelivery> = mine.iter().map(|held| &**held).collect();
             unit.offsets = self.offsets_steps(&leave);
-            let mut accept = unit.accept.clone();
-            match self.commit(unit).await {
+            let units: Arc<[Unit]> = [unit].into();
+            match self.commit_shared(&units).await {
                 Some(UnitResult::Committed { added, released }) => {
                     let ended = failed.as_ref().map(|failed| failed.place);
                     let idle = self.taken_over(&members, stages, &added, ended);
                     // Of those that run, the dispatch hears when they have ended.
                     let runs = |new: &NewDelivery| self.held.is_taken_over(new.id);
-                    accept.retain(|one| !one.deliveries.iter().any(runs));
-                    self.arrived(&accept, &added, &released);
+                    let rest = |one: &&Accepted| !one.deliveries.iter().any(runs);
+                    self.arrived(units[0].accept.iter().filter(rest), &added, &released);
                     for held in &idle {
                         self.leave(held);
                     }
@@ -164,9 +168,11 @@ impl Dispatcher {
         added: &[Added],
         ended: Option<Seq>,
     ) -> Vec<Arc<HeldDelivery>> {
+        let by_id = added.iter().map(|added| (added.id, added));
+        let by_id: HashMap<DeliveryId, &Added> = by_id.collect();
         let mut idle = Vec::new();
         for (held, mut stage) in members.iter().zip(stages) {
-            let Some(added) = added.iter().find(|added| added.id == held.delivery.id) else {
+            let Some(&added) = by_id.get(&held.delivery.id) else {
                 continue;
             };
             let runs = held.taken_over.load(Ordering::Relaxed) && ended != Some(held.place);
@@ -188,7 +194,7 @@ impl Dispatcher {
         if let Some(place) = &held.log {
             self.held.offsets.completed(place, held.trigger);
         }
-        held.tell(Settlement::Settle);
+        held.told.tell(Settlement::Settle);
     }
 
     /// Settles those that the journal knows already, and gives the others.

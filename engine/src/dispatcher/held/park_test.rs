@@ -241,8 +241,7 @@ async fn a_message_that_cannot_begin_is_parked_before_its_broker_takes_it_back_a
     };
     engine.intake.take_up(&partition).await.unwrap();
     let position = Position {
-        group: partition.group.clone(),
-        partition: partition.partition.clone(),
+        partition: Arc::new(partition.clone()),
         offset: 0,
         stamp: 0,
         key: None,

@@ -2,9 +2,9 @@
 //! runs, commits or waits.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map},
+    collections::{HashMap, hash_map},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -21,7 +21,7 @@ use tidemill_core::{
 };
 use tidemill_journal::{Accepted, NewDelivery};
 use tokio::{
-    sync::{Mutex as AsyncMutex, watch},
+    sync::{Mutex as AsyncMutex, Notify},
     time::Instant,
 };
 
@@ -68,7 +68,7 @@ pub(in crate::dispatcher) struct HeldDelivery {
     pub(super) since: Instant,
     /// Who holds this lock decides what becomes of it.
     pub stage: AsyncMutex<Stage>,
-    pub(super) settled: watch::Sender<Option<Settlement>>,
+    pub(super) told: Told,
 }
 
 /// Who keeps a held delivery.
@@ -115,22 +115,36 @@ impl HeldDelivery {
             ..self.delivery.clone()
         }
     }
+}
 
-    pub(super) async fn until_told(&self) -> Settlement {
-        let mut settled = self.settled.subscribe();
-        let told = settled.wait_for(Option::is_some).await;
-        // The sender lives as long as this.
-        told.ok()
-            .and_then(|told| *told)
-            .unwrap_or(Settlement::Release)
+/// What the source of a delivery is told, once.
+#[derive(Default)]
+pub(super) struct Told {
+    settlement: OnceLock<Settlement>,
+    notify: Notify,
+}
+
+impl Told {
+    /// The first who tells is heard.
+    pub(super) fn tell(&self, settlement: Settlement) {
+        if self.settlement.set(settlement).is_ok() {
+            self.notify.notify_waiters();
+        }
     }
 
-    pub(super) fn tell(&self, settlement: Settlement) {
-        self.settled.send_if_modified(|told| {
-            let first = told.is_none();
-            told.get_or_insert(settlement);
-            first
-        });
+    pub(super) fn get(&self) -> Option<Settlement> {
+        self.settlement.get().copied()
+    }
+
+    pub(super) async fn wait(&self) -> Settlement {
+        loop {
+            // Before the look, so that nothing is missed in between.
+            let told = self.notify.notified();
+            if let Some(settlement) = self.get() {
+                return settlement;
+            }
+            told.await;
+        }
     }
 }
 
@@ -163,7 +177,7 @@ impl HeldDeliveries {
             let stays = !all && held.running.load(Ordering::Relaxed);
             if !stays {
                 by_id.remove(&held.delivery.id);
-                held.tell(Settlement::Release);
+                held.told.tell(Settlement::Release);
             }
             stays
         });
@@ -171,6 +185,7 @@ impl HeldDeliveries {
         lines.clear();
     }
 }
+
 /// What the deliveries of an event have in common.
 pub(super) struct Common {
     pub(super) position: Option<Position>,
@@ -224,7 +239,7 @@ impl State {
             taken_over: AtomicBool::new(false),
             since: Instant::now(),
             stage: AsyncMutex::new(Stage::Held),
-            settled: watch::Sender::new(None),
+            told: Told::default(),
         });
         let line = self.lines.entry(trigger).or_default();
         line.enter(held.place, held.turn());
@@ -261,7 +276,9 @@ impl State {
         let Some(line) = self.lines.get_mut(&trigger) else {
             return Vec::new();
         };
-        let next: BTreeSet<Seq> = places.iter().flat_map(|place| line.leave(*place)).collect();
+        let mut next: Vec<Seq> = places.iter().flat_map(|place| line.leave(*place)).collect();
+        next.sort_unstable();
+        next.dedup();
         let (line, mut ready) = (&*line, Vec::new());
         for first in next {
             let all = std::iter::once(first).chain(line.behind(first).take(riders));
