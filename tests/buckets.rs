@@ -147,3 +147,63 @@ fn an_object_that_was_replaced_meanwhile_is_skipped() {
     assert_eq!(site.dead_letters(), 0);
     engine.stop();
 }
+
+#[test]
+fn objects_that_are_too_small_or_too_large_run_nothing() {
+    let site = site("on = [\"created\"], min_size = \"1B\", max_size = \"30B\"");
+    let folder = site.path("buckets/in");
+    fs::write(folder.join("empty"), "").expect("it is written");
+    fs::write(folder.join("large"), " ".repeat(31)).expect("it is written");
+    fs::write(folder.join("good"), r#"{"do": "ok"}"#).expect("it is written");
+    let engine = site.start();
+    wait_until("all are seen", || {
+        engine.metric("tidemill_events_accepted_total", "") == 3.0
+    });
+    engine.wait_idle();
+    let settled = "tidemill_deliveries_settled_total";
+    assert_eq!(engine.metric(settled, "trigger=\"first\""), 1.0);
+    let outsized = "tidemill_objects_outsized_total";
+    assert_eq!(engine.metric(outsized, "trigger=\"first\""), 2.0);
+    let log = engine.stop();
+    assert!(log.contains("too small or too large"), "{log}");
+}
+
+/// An object that goes between two attempts at it.
+fn gone_between_attempts(missing: &str) -> Site {
+    let site = site(&format!("missing = \"{missing}\""));
+    let text = config(&format!("missing = \"{missing}\""));
+    let retry = "retry = { attempts = 50, first = \"1s\", max = \"1s\" }";
+    site.configure(&text.replace("retry = { attempts = 1 }", retry));
+    let folder = site.path("buckets/in");
+    fs::write(folder.join("a"), r#"{"do": "retry"}"#).expect("it is written");
+    let engine = site.start();
+    wait_until("it is tried", || {
+        engine.metric("tidemill_attempts_total", "outcome=\"retry\"") >= 1.0
+    });
+    fs::remove_file(folder.join("a")).expect("it is removed");
+    if missing == "retry" {
+        // It is tried again although it is gone, and there again it ends well.
+        engine.wait_log("the object is gone, or was replaced since");
+        engine.kill();
+        return site;
+    }
+    engine.wait_idle();
+    engine.stop();
+    site
+}
+
+#[test]
+fn what_becomes_of_deliveries_without_their_object_is_chosen() {
+    assert_eq!(gone_between_attempts("skip").dead_letters(), 0);
+
+    let site = gone_between_attempts("dead-letter");
+    let list = site.succeeds(&["dead-letters", "list"]);
+    assert_eq!(site.dead_letters(), 1);
+    assert!(
+        list.contains("the object is gone, or was replaced"),
+        "{list}"
+    );
+
+    let site = gone_between_attempts("retry");
+    assert_eq!(site.dead_letters(), 0, "it is tried again still");
+}

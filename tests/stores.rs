@@ -203,3 +203,76 @@ fn a_store_that_cannot_be_used_is_told_by_check_and_by_readiness() {
     assert!(!engine.log().contains("hunter2"));
     engine.stop();
 }
+
+#[test]
+fn only_what_comes_later_runs_even_if_the_engine_dies_in_its_first_listing() {
+    const OLD: usize = 40;
+    let bucket = S3::new();
+    let order = r#"{ "do": "tally", "key": "all", "bucket": "out" }"#;
+    let site = Site::new(&plan(&bucket, order, ", start = \"now\""));
+    for n in 0..OLD {
+        bucket.put(&format!("in/{n:02}"), "x");
+    }
+    // The store tells times by the second.
+    let last = bucket.header(&format!("in/{:02}", OLD - 1), "last-modified");
+    let now = || bucket.header("in/00", "date");
+    wait_until("what was put is older than now", || now() > last);
+    // A first listing that is cut short, wherever it is.
+    for wait in [20, 80, 300] {
+        let engine = site.spawn(&bucket.env());
+        thread::park_timeout(Duration::from_millis(wait));
+        engine.kill();
+    }
+    let engine = start(&site, &bucket);
+    engine.wait_idle();
+    bucket.put("in/new", "x");
+    wait_until("what is new was handled", || {
+        site.key("probe", "new").as_deref() == Some("1")
+    });
+    bucket.put("in/07", "changed");
+    wait_until("what changed was handled", || {
+        site.key("probe", "07").as_deref() == Some("1")
+    });
+    engine.wait_idle();
+    assert_eq!(site.key("probe", "all").as_deref(), Some("2"));
+    engine.stop();
+}
+
+#[test]
+fn keys_region_and_endpoint_come_from_a_profile() {
+    let bucket = S3::new();
+    let order = r#"{ "do": "tally", "key": "all", "bucket": "out" }"#;
+    let text = plan(&bucket, order, "");
+    let profile = "/in\"\noptions = { profile = \"tide\" }";
+    let site = Site::new(&text.replace("/in\"", profile));
+    let [(_, endpoint), ..] = bucket.env();
+    let config = format!("[profile tide]\nregion = us-east-1\nendpoint_url = {endpoint}\n");
+    fs::write(site.path("config"), config).expect("it is written");
+    let keys = "[tide]\naws_access_key_id = test\naws_secret_access_key = hunter2\n";
+    fs::write(site.path("credentials"), keys).expect("it is written");
+    let (config, keys) = (site.path("config"), site.path("credentials"));
+    let env = [
+        ("AWS_CONFIG_FILE", config.to_str().expect("UTF-8")),
+        ("AWS_SHARED_CREDENTIALS_FILE", keys.to_str().expect("UTF-8")),
+        // Of the bucket `out`, whose plan names none.
+        ("AWS_PROFILE", "tide"),
+        // What the plan names comes before the environment.
+        ("AWS_REGION", "eu-west-1"),
+    ];
+    let engine = site.spawn(&env);
+    engine.wait_ready();
+    bucket.put("in/a", "x");
+    wait_until("it is written to the other bucket", || {
+        bucket.get("out/a").is_some()
+    });
+    let log = engine.stop();
+    assert!(!log.contains("hunter2"), "{log}");
+
+    fs::write(&keys, "[tide]\nrole_arn = arn:aws:iam::1:role/tide\n").expect("it is written");
+    let engine = site.spawn(&env);
+    let (_, log) = engine.wait();
+    assert!(
+        log.contains("profile `tide`") && log.contains("`role_arn`"),
+        "{log}"
+    );
+}

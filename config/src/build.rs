@@ -15,8 +15,9 @@ use crate::{
     plan::{
         After, Allow, AmqpDestination, AmqpSource, BucketPlan, BucketSource, Connection,
         ConnectionPlan, Cors, DestinationPlan, EnginePlan, EventSource, FunctionPlan,
-        HttpDestination, HttpSource, Idempotency, KafkaDestination, KafkaSource, Mode, NotBuilt,
-        Order, Plan, SourcePlan, Start, Store, StoreOptions, TriggerPlan, Unmatched, Verify,
+        HttpDestination, HttpSource, Idempotency, KafkaDestination, KafkaSource, Missing, Mode,
+        NotBuilt, Order, Plan, SourcePlan, Start, Store, StoreOptions, TriggerPlan, Unmatched,
+        Verify,
     },
     tree::{Node, Table, Value},
 };
@@ -90,6 +91,7 @@ fn bucket(name: &str, table: &Table) -> Arc<BucketPlan> {
         access_key_id: options.text("access_key_id"),
         secret_access_key: options.text("secret_access_key"),
         session_token: options.text("session_token"),
+        profile: options.text("profile"),
         account: options.text("account"),
         access_key: options.text("access_key"),
         service_account: options.text("service_account"),
@@ -350,8 +352,16 @@ fn bucket_source(table: &Table) -> BucketSource {
         deleted: on.iter().any(|change| change == "deleted"),
         prefix: table.string("prefix"),
         suffix: table.strings("suffix"),
+        min_size: table.whole("min_size"),
+        max_size: table.whole("max_size"),
+        missing: match table.string("missing").as_str() {
+            "retry" => Missing::Retry,
+            "dead-letter" => Missing::DeadLetter,
+            _ => Missing::Skip,
+        },
         after: after(table),
         rescan: table.duration("rescan"),
+        only_new: table.string("start") == "now",
     }
 }
 

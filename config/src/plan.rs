@@ -153,6 +153,8 @@ pub struct StoreOptions {
     pub secret_access_key: Option<Text>,
     /// The token of a session.
     pub session_token: Option<Text>,
+    /// The profile of the files of AWS to take from what is not said here.
+    pub profile: Option<Text>,
     /// The storage account of Azure.
     pub account: Option<Text>,
     /// The key of the storage account.
@@ -356,12 +358,33 @@ pub struct BucketSource {
     pub prefix: String,
     /// How their keys end, one of these; empty, any.
     pub suffix: Vec<String>,
+    /// The least size of an object, in bytes.
+    pub min_size: u64,
+    /// The largest size of an object, in bytes.
+    pub max_size: u64,
+    /// What becomes of a delivery whose object is gone or was replaced before it was read.
+    pub missing: Missing,
     /// What becomes of an object when all its deliveries are ok. The same for all triggers of a
     /// bucket.
     pub after: After,
     /// How often the bucket is listed to find what was missed. The same for all triggers of a
     /// bucket.
     pub rescan: Duration,
+    /// Whether what was there before the bucket was listened to for the first time makes no events.
+    /// The same for all triggers of a bucket.
+    pub only_new: bool,
+}
+
+/// What becomes of a delivery that fails because its object is gone, or is another one now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// It is done: what is there now, or that nothing is, is an event of its own.
+    #[default]
+    Skip,
+    /// It is tried again, as the trigger's `retry` says.
+    Retry,
+    /// It is given up at once.
+    DeadLetter,
 }
 
 /// `http = { ... }`. Triggers of one path share it: all but `methods` is the same for all of them.

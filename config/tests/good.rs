@@ -6,7 +6,7 @@ use tidemill_config::{
     Loaded, load, parse,
     plan::{
         After, Allow, AmqpDestination, AmqpSource, Connection, Cors, DestinationPlan, HttpSource,
-        KafkaDestination, KafkaSource, Mode, Order, Provider, SourcePlan, Start, Store,
+        KafkaDestination, KafkaSource, Missing, Mode, Order, Provider, SourcePlan, Start, Store,
         TriggerPlan, Unmatched, Verify,
     },
 };
@@ -206,6 +206,10 @@ fn what_is_given_is_taken() {
         suffix = [".csv"]
         after = { move = { bucket = "done", prefix = "2026/" } }
         rescan = "1h"
+        min_size = "1KiB"
+        max_size = "1GB"
+        missing = "dead-letter"
+        start = "now"
         [triggers.t.retry]
         attempts = 1_000
         first = "0.5s"
@@ -253,6 +257,9 @@ fn what_is_given_is_taken() {
     };
     assert_eq!((source.prefix.as_str(), &source.after), ("a/", &after));
     assert_eq!(source.rescan, Duration::from_secs(3600));
+    assert_eq!((source.min_size, source.max_size), (1024, 1_000_000_000));
+    assert_eq!(source.missing, Missing::DeadLetter);
+    assert!(source.only_new);
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
@@ -160,8 +159,7 @@ pub async fn assemble(
     let mut sources = Vec::new();
     if let Selection::All = selection {
         warn_of_strays(&dispatcher).await?;
-        let buckets = watched.into_iter();
-        sources.extend(buckets.map(|(b, rescan)| Source::bucket(BucketConnector::new(b, rescan))));
+        sources.extend(watched.into_iter().map(Source::bucket));
         sources.extend(brokers);
         sources.extend(schedules(plan));
         sources.extend(http_source(plan).await?);
@@ -230,9 +228,14 @@ fn triggers(plan: &Plan, deployed: &BTreeMap<String, Arc<Deployed>>) -> Vec<Trig
             plan::Order::MessageKey => Order::MessageKey,
             plan::Order::Partition => Order::Partition,
         };
+        let missing = match &trigger.source {
+            SourcePlan::Bucket(source) => source.missing,
+            _ => plan::Missing::default(),
+        };
         Some(Trigger {
             name: trigger.name.clone(),
             source,
+            missing,
             listens,
             filter: trigger.filter.clone(),
             unmatched: trigger.unmatched,
@@ -258,6 +261,8 @@ fn listening(trigger: &TriggerPlan) -> Option<(String, Listens)> {
                 deleted: source.deleted,
                 prefix: source.prefix.clone(),
                 suffix: source.suffix.clone(),
+                min_size: source.min_size,
+                max_size: source.max_size,
             };
             let after = source.after.clone();
             let listens = Listens::Objects { filter, after };
@@ -292,8 +297,8 @@ fn target(plan: &DestinationPlan) -> Target {
 #[derive(Default)]
 struct Opened {
     buckets: BTreeMap<String, Bucket>,
-    /// Those that triggers listen to, and how long after a scan the next one begins.
-    watched: Vec<(Bucket, Duration)>,
+    /// The sources of those that triggers listen to.
+    watched: Vec<BucketConnector>,
     /// Those that triggers listen to and the engine itself writes to, and that do not keep hops.
     feedback: BTreeSet<String>,
 }
@@ -309,7 +314,8 @@ fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
             }
         };
         if let Some(rescan) = settings.rescan {
-            all.watched.push((bucket.clone(), rescan));
+            let connector = BucketConnector::new(bucket.clone(), rescan);
+            all.watched.push(connector.only_new(settings.only_new));
             if settings.needs_write && !bucket.keeps_hops() {
                 all.feedback.insert(settings.name.clone());
             }

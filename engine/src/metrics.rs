@@ -79,6 +79,7 @@ pub struct Metrics {
     unmatched: Family<Source, Counter>,
     duplicates: Family<Source, Counter>,
     keys_missing: Family<Trigger, Counter>,
+    outsized: Family<Trigger, Counter>,
     parked: Family<Trigger, Counter>,
     held: Family<Source, Gauge>,
     broken: Family<Source, Counter>,
@@ -114,6 +115,7 @@ impl Default for Metrics {
             unmatched: Family::default(),
             duplicates: Family::default(),
             keys_missing: Family::default(),
+            outsized: Family::default(),
             parked: Family::default(),
             held: Family::default(),
             broken: Family::default(),
@@ -158,6 +160,11 @@ impl Default for Metrics {
             "idempotency_keys_missing",
             "Events without the idempotency key that their trigger names",
             metrics.keys_missing.clone(),
+        );
+        r.register(
+            "objects_outsized",
+            "Objects that a trigger left out for their size",
+            metrics.outsized.clone(),
         );
         r.register(
             "parked",
@@ -339,6 +346,14 @@ impl Metrics {
             trigger: trigger.to_owned(),
         };
         self.parked.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn outsized(&self, trigger: &str) {
+        self.outsized
+            .get_or_create(&Trigger {
+                trigger: trigger.to_owned(),
+            })
+            .inc();
     }
 
     pub(crate) fn key_missing(&self, trigger: &str) {

@@ -69,6 +69,7 @@ keys! {
 "buckets.*.options.access_key_id": Secret, optional, "s3: the id of the access key.";
 "buckets.*.options.secret_access_key": Secret, optional, "s3: the secret of the access key.";
 "buckets.*.options.session_token": Secret, optional, "s3: the token of a session.";
+"buckets.*.options.profile": Text, optional, "s3: the profile of ~/.aws/config and ~/.aws/credentials to take region, endpoint and keys from, if they are left out; left out, that of AWS_PROFILE.";
 "buckets.*.options.account": Text, optional, "az: the storage account.";
 "buckets.*.options.access_key": Secret, optional, "az: the key of the storage account.";
 "buckets.*.options.service_account": Secret, optional, "gs: the key of a service account, as JSON.";
@@ -107,7 +108,11 @@ keys! {
 "triggers.*.bucket.after.move": Table, required("{ bucket = \"done\", prefix = \"\" }"), "Where the object goes.";
 "triggers.*.bucket.after.move.bucket": Filled, required("done"), "The bucket it goes to.";
 "triggers.*.bucket.after.move.prefix": Prefix, default(""), "Put before its key.";
+"triggers.*.bucket.min_size": Size("0B", "256TiB"), default("0B"), "The least size of the objects. Objects that go have no size, and match.";
+"triggers.*.bucket.max_size": Size("0B", "256TiB"), default("256TiB"), "The largest size of the objects.";
+"triggers.*.bucket.missing": Word(&["skip", "retry", "dead-letter"]), default("skip"), "What becomes of a delivery that fails because its object is gone, or was replaced, before the handler read it: it is done (what is there now is another event), tried again as `retry` says, or given up at once.";
 "triggers.*.bucket.rescan": Duration("1s", "24h"), default("60s"), "How often the bucket is listed: to find what was missed in a folder, and what is new in an object store. The same in all triggers of a bucket.";
+"triggers.*.bucket.start": Word(&["all", "now"]), default("all"), "Where a bucket begins that the engine listens to for the first time: with all objects that are there, or with those that come from now on. The same in all triggers of a bucket.";
 
 "triggers.*.amqp": Table, one_of("source"), "Messages of an AMQP queue.";
 "triggers.*.amqp.connection": Filled, required("orders"), "The connection.";

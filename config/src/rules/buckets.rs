@@ -15,6 +15,7 @@ const OF: &[(&str, Provider)] = &[
     ("access_key_id", Provider::S3),
     ("secret_access_key", Provider::S3),
     ("session_token", Provider::S3),
+    ("profile", Provider::S3),
     ("account", Provider::Az),
     ("access_key", Provider::Az),
     ("service_account", Provider::Gs),
@@ -41,10 +42,36 @@ pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
             Value::Store(Store::Remote { provider, .. }) => {
                 of_others(sink, name, *provider, table);
                 halves(sink, name, table);
+                two_keys(sink, name, table);
                 in_the_file(sink, name, table);
             }
             _ => {}
         }
+    }
+}
+
+/// Sizes between which there are none, and those of objects that are gone.
+pub(super) fn check_trigger(sink: &mut Sink<'_>, name: &str, trigger: &Table) {
+    let Some(bucket) = trigger.table("bucket") else {
+        return;
+    };
+    let (least, most) = (bucket.get("min_size"), bucket.get("max_size"));
+    if let (Some(least), Some(most)) = (least, most)
+        && bucket.whole("min_size") > bucket.whole("max_size")
+    {
+        let (at, other) = if least.given {
+            (least, most)
+        } else {
+            (most, least)
+        };
+        let message = format!("no object has a size for trigger `{name}`");
+        let label = "expected `min_size` to be at most `max_size`";
+        let help = "exchange the two";
+        let mut draft = Draft::error(at.span.clone(), message, label, help);
+        if other.given {
+            draft = draft.with(other.span.clone(), "it is less than the least size");
+        }
+        sink.add(draft);
     }
 }
 
@@ -103,6 +130,22 @@ fn halves(sink: &mut Sink<'_>, name: &str, table: &Table) {
         let label = format!("expected `{other}` beside it");
         let help = format!("add {other} = \"${{env:{example}}}\", or remove `{half}`");
         sink.add(Draft::error(node.key_span.clone(), message, label, help));
+    }
+}
+
+/// Keys of the plan, and those of a profile.
+fn two_keys(sink: &mut Sink<'_>, name: &str, table: &Table) {
+    for other in ["access_key_id", "anonymous"] {
+        let (Some(profile), Some(node)) = (table.get("profile"), table.get(other)) else {
+            continue;
+        };
+        if !node.given || (other == "anonymous" && !table.flag("anonymous")) {
+            continue;
+        }
+        let message = format!("bucket `{name}` has a `profile` and `{other}`");
+        let label = "expected one of them";
+        let draft = Draft::error(profile.key_span.clone(), message, label, "remove one");
+        sink.add(draft.with(node.key_span.clone(), "the other"));
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn check(sink: &mut Sink<'_>, root: &Table) {
         schedule::check(sink, name, trigger);
         destinations::check(sink, name, trigger);
         batch::check(sink, root, name, trigger);
+        buckets::check_trigger(sink, name, trigger);
         backoff(sink, name, trigger);
         order(sink, name, trigger);
         no_headers(sink, name, trigger);

@@ -43,6 +43,7 @@ mod guard;
 mod health;
 mod hints;
 mod key;
+mod known;
 mod list;
 mod notice;
 mod observe;
@@ -74,7 +75,7 @@ pub use health::{Health, State, Status};
 pub use key::Refusal;
 pub use open::OpenError;
 pub use plan::{Place, Settings};
-pub use remote::{RemoteSettings, Traffic};
+pub use remote::{ProfileError, RemoteSettings, Traffic};
 pub use store::Bucket;
 
 use observe::Observer;
@@ -87,6 +88,7 @@ use tuning::Tuning;
 pub struct BucketConnector {
     bucket: Bucket,
     rescan: Duration,
+    only_new: bool,
     tuning: Tuning,
     health: Health,
 }
@@ -97,9 +99,16 @@ impl BucketConnector {
         BucketConnector {
             bucket,
             rescan,
+            only_new: false,
             tuning: Tuning::STANDARD,
             health: Health::new(),
         }
+    }
+
+    /// Whether what is there when the bucket is listened to for the first time is no news: it goes
+    /// into the ledger without events.
+    pub fn only_new(self, only_new: bool) -> BucketConnector {
+        BucketConnector { only_new, ..self }
     }
 
     /// The bucket.
@@ -120,6 +129,8 @@ impl BucketConnector {
             intake,
             health: self.health,
             tuning: self.tuning,
+            only_new: self.only_new,
+            forgotten: Arc::default(),
         };
         if let Some(folder) = self.bucket.folder() {
             let source = Source::new(observer, folder.clone(), self.rescan);

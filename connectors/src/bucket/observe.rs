@@ -2,7 +2,13 @@
 //! Whatever interrupts it, the ledger has moved with the event or has not moved at all, so that
 //! the next observation repeats nothing and skips nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tidemill_core::{
     BoxFuture,
@@ -32,6 +38,10 @@ pub(super) struct Observer {
     pub(super) intake: Arc<dyn Ledgers>,
     pub(super) health: Health,
     pub(super) tuning: Tuning,
+    /// Whether what was there before the bucket was listened to is no news.
+    pub(super) only_new: bool,
+    /// Where the count of deletions begins for keys that the ledger does not know.
+    pub(super) forgotten: Arc<AtomicU32>,
 }
 
 /// How an observation ended.
@@ -79,7 +89,8 @@ impl Observer {
                 Look::Absent => (None, 0, Outcome::Known),
             };
             let bucket = self.bucket.name();
-            let news = ledger::observe(bucket, key, known.as_ref(), seen.as_ref(), now);
+            let forgotten = self.forgotten.load(Relaxed);
+            let news = ledger::observe(bucket, key, known.as_ref(), forgotten, seen.as_ref(), now);
             let Some((step, mut event)) = news else {
                 return otherwise;
             };
@@ -140,7 +151,7 @@ impl Observer {
         .await
     }
 
-    async fn persist<'a, T>(
+    pub(super) async fn persist<'a, T>(
         &self,
         ask: impl Fn() -> BoxFuture<'a, Result<T, IntakeError>>,
     ) -> Option<T> {

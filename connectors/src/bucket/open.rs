@@ -8,6 +8,8 @@ use std::{
 
 use tidemill_config::reference::ReferenceError;
 
+use super::ProfileError;
+
 /// A bucket cannot be used. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -74,6 +76,16 @@ pub enum OpenError {
         key: &'static str,
         /// Why.
         source: ReferenceError,
+    },
+    /// The profile of an object store's keys cannot be used.
+    #[error("bucket `{bucket}`: the profile `{profile}` of its object store cannot be used")]
+    Profile {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The profile.
+        profile: String,
+        /// Why.
+        source: ProfileError,
     },
     /// The options of an object store do not make a client.
     #[error("bucket `{bucket}`: its object store cannot be used as the plan has it: {why}")]

@@ -22,6 +22,8 @@ pub struct Settings {
     pub needs_write: bool,
     /// How long after a scan the next one begins; absent if no trigger listens to the bucket.
     pub rescan: Option<Duration>,
+    /// Whether what is there when it is listened to for the first time is no news.
+    pub only_new: bool,
 }
 
 /// Where the objects of a bucket are.
@@ -40,7 +42,7 @@ impl Settings {
         for function in plan.functions.values() {
             written.extend(function.allow.write.iter().map(String::as_str));
         }
-        let mut rescans: BTreeMap<&str, Duration> = BTreeMap::new();
+        let mut listened: BTreeMap<&str, (Duration, bool)> = BTreeMap::new();
         for trigger in plan.triggers.values() {
             for destination in [&trigger.on_success, &trigger.dead_letter] {
                 if let Some(DestinationPlan::Bucket { bucket, .. }) = destination {
@@ -50,7 +52,7 @@ impl Settings {
             let SourcePlan::Bucket(source) = &trigger.source else {
                 continue;
             };
-            rescans.insert(&source.bucket, source.rescan);
+            listened.insert(&source.bucket, (source.rescan, source.only_new));
             match &source.after {
                 After::Keep => {}
                 After::Delete => {
@@ -75,7 +77,8 @@ impl Settings {
                 })),
             },
             needs_write: written.contains(name.as_str()),
-            rescan: rescans.get(name.as_str()).copied(),
+            rescan: listened.get(name.as_str()).map(|(rescan, _)| *rescan),
+            only_new: listened.get(name.as_str()).is_some_and(|(_, new)| *new),
         };
         plan.buckets.iter().map(settings).collect()
     }
@@ -111,7 +114,7 @@ mod tests {
             allow = { read = ["in", "read"], write = ["out"] }
             [triggers.t]
             function = "f"
-            bucket = { name = "in", after = { move = { bucket = "done", prefix = "x/" } }, rescan = "90s" }
+            bucket = { name = "in", after = { move = { bucket = "done", prefix = "x/" } }, rescan = "90s", start = "now" }
         "#;
         let loaded = tidemill_config::parse(Path::new("/plan/tidemill.toml"), text).unwrap();
         let settings = |name: &str, needs_write, rescan: Option<u64>| Settings {
@@ -119,6 +122,7 @@ mod tests {
             place: Place::Folder(Path::new("/plan").join(name)),
             needs_write,
             rescan: rescan.map(Duration::from_secs),
+            only_new: rescan.is_some(),
         };
         assert_eq!(
             Settings::of(&loaded.plan),

@@ -12,7 +12,10 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use tidemill_core::ledger::LedgerEntry;
+use tidemill_core::{
+    ledger::{BucketState, LedgerEntry},
+    time::Timestamp,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +38,8 @@ pub(super) struct Poll {
     remote: Remote,
     rescan: Duration,
     reports: Reports,
+    /// What is known of the bucket; absent, it has not begun.
+    state: Option<BucketState>,
 }
 
 /// The ledger, read along with a listing.
@@ -58,6 +63,7 @@ impl Poll {
             remote,
             rescan,
             reports: Reports::default(),
+            state: None,
         }
     }
 
@@ -82,16 +88,36 @@ impl Poll {
         let mut reading = Reading::default();
         let mut after = None;
         let (mut objects, mut refused) = (0, 0);
+        let mut next_progress = started + self.observer.tuning.progress;
+        let mut state = self.state;
         loop {
             let page = self.page(after.as_deref()).await;
+            let known = match state {
+                Some(known) => known,
+                // Its times have whole seconds.
+                None => {
+                    let now = page.at.unwrap_or_else(clock::now);
+                    let began = Timestamp(now.0 - now.0.rem_euclid(1000));
+                    self.observer.begin(began).await.ok_or(Stopping)?
+                }
+            };
+            state = Some(known);
             objects += page.objects.len() as u64;
             refused += page.refused.len() as u64;
             for (key, why) in &page.refused {
                 self.reports.refused(&bucket, Path::new(key), why);
             }
-            let candidates = self.candidates(&page, &mut reading).await?;
+            let candidates = self.candidates(&page, &mut reading, &known).await?;
             self.observe(candidates).await?;
             self.observer.health.found(objects);
+            if Instant::now() >= next_progress {
+                next_progress = Instant::now() + self.observer.tuning.progress;
+                let (offered, waiting) = {
+                    let status = self.observer.health.status();
+                    (status.offered, status.waiting)
+                };
+                tracing::info!(bucket, objects, offered, waiting, "listing");
+            }
             if !page.more {
                 break;
             }
@@ -104,6 +130,9 @@ impl Poll {
         }
         health.scanned(clock::now(), refused);
         health.set(State::Listing);
+        if let Some(known) = state {
+            self.state = Some(self.observer.scanned(known).await.ok_or(Stopping)?);
+        }
         Ok(())
     }
 
@@ -141,18 +170,24 @@ impl Poll {
         &self,
         page: &Page,
         reading: &mut Reading,
+        state: &BucketState,
     ) -> Result<Vec<(String, Option<LedgerEntry>)>, Stopping> {
         let keys = page.objects.iter().map(|object| object.key.clone());
         let known = self.observer.ledger(keys.collect()).await;
         let mut known = by_key(known.ok_or(Stopping)?);
-        let mut candidates = Vec::new();
+        let (mut candidates, mut old) = (Vec::new(), Vec::new());
         for object in &page.objects {
             let entry = known.remove(&object.key);
             let etag = entry.as_ref().and_then(|entry| entry.etag.as_deref());
-            if etag != Some(&object.etag) {
-                candidates.push((object.key.clone(), entry));
+            if etag == Some(&object.etag) {
+                continue;
+            }
+            match self.observer.is_old(state, object, entry.as_ref()) {
+                Some(step) => old.push(step),
+                None => candidates.push((object.key.clone(), entry)),
             }
         }
+        self.observer.note(old).await.ok_or(Stopping)?;
         let listed: HashSet<&str> = page.objects.iter().map(|o| o.key.as_str()).collect();
         let end = page.last.as_deref().filter(|_| page.more);
         while let Some(entry) = reading.next(&self.observer, end).await? {

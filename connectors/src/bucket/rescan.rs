@@ -106,6 +106,7 @@ impl Source {
         scan.asking = false;
         let (wall, now) = (clock::now(), Instant::now());
         let mut no_room = false;
+        let mut old = Vec::new();
         for object in objects {
             let entry = known.remove(&object.key);
             let etag = entry.as_ref().and_then(|entry| entry.etag.as_deref());
@@ -114,10 +115,21 @@ impl Source {
             if etag == Some(&object.etag) || busy {
                 continue;
             }
+            if let Some(step) = self.observer.is_old(&self.state, &object, entry.as_ref()) {
+                old.push(step);
+                continue;
+            }
             match Need::SCANNED.check(&object, wall, now, &self.observer.tuning) {
                 Ok(()) => scan.candidates.push_back((object.key, entry)),
                 Err(not_yet) => no_room |= !self.pending.again(&object.key, not_yet, now),
             }
+        }
+        if !old.is_empty() {
+            scan.observing += 1;
+            let observer = self.observer.clone();
+            self.work.push(Box::pin(async move {
+                Done::Noted(number, observer.note(old).await)
+            }));
         }
         if no_room {
             self.scan_soon();
@@ -198,6 +210,10 @@ impl Source {
             tracing::info!(bucket, objects, ?took, "the first scan is done");
         }
         health.scanned(clock::now(), refused);
+        let (observer, state) = (self.observer.clone(), self.state);
+        self.work.push(Box::pin(async move {
+            Done::Kept(observer.scanned(state).await)
+        }));
         self.show_state();
     }
 

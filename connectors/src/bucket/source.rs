@@ -14,7 +14,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tidemill_core::{
     BoxFuture,
-    ledger::{LedgerEntry, Object},
+    ledger::{BucketState, LedgerEntry, Object},
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use super::{
     tuning::{BATCH, HINTED},
     watch::Watch,
 };
+use crate::clock;
 
 /// Who asked for an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,10 @@ pub(super) enum Done {
     Paged(u64, Option<Vec<LedgerEntry>>),
     /// What the ledger knows below a folder that went, after this key.
     Vanished(String, Option<Vec<LedgerEntry>>),
+    /// Objects of a scan that are no news are noted.
+    Noted(u64, Option<()>),
+    /// A scan was through, and all that follows is kept.
+    Kept(Option<BucketState>),
     /// An observation.
     Observed(Arc<str>, Origin, Outcome),
 }
@@ -93,6 +98,8 @@ pub(super) struct Source {
     pub(super) scan_again: bool,
     pub(super) next_progress: Instant,
     pub(super) reports: Reports,
+    /// What is known of the bucket as a whole.
+    pub(super) state: BucketState,
     pub(super) stopping: bool,
 }
 
@@ -123,6 +130,7 @@ impl Source {
             scan_again: false,
             next_progress: now,
             reports: Reports::default(),
+            state: BucketState::default(),
             stopping: false,
         }
     }
@@ -130,6 +138,13 @@ impl Source {
     /// Runs until the token is cancelled or the intake says that the engine stops.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         self.show_state();
+        // Files have times up to a tick behind.
+        let now = clock::now().minus(self.observer.tuning.tick);
+        let begun = stop.run_until_cancelled(self.observer.begin(now)).await;
+        match begun.flatten() {
+            Some(state) => self.state = state,
+            None => self.stopping = true,
+        }
         while !self.stopping {
             if self.scan.is_none() && self.next_scan <= Instant::now() {
                 self.begin_scan().await;
@@ -249,10 +264,18 @@ impl Source {
             }
             Done::Paged(number, Some(page)) => self.take_page(number, page),
             Done::Vanished(folder, Some(page)) => self.take_vanished(folder, page),
+            Done::Noted(number, Some(())) => {
+                if let Some(scan) = self.scan.as_mut().filter(|scan| scan.number == number) {
+                    scan.observing -= 1;
+                }
+            }
+            Done::Kept(Some(state)) => self.state = state,
             Done::Observed(key, origin, outcome) => self.take_outcome(&key, origin, outcome),
             Done::Hinted(_, None)
             | Done::Scanned(_, _, None)
             | Done::Paged(_, None)
+            | Done::Noted(_, None)
+            | Done::Kept(None)
             | Done::Vanished(_, None) => self.stopping = true,
         }
     }

@@ -65,3 +65,7 @@ pub(super) const LOOKS: usize = 64;
 /// The longest wait between two tries to list an object store that does not answer; the first is
 /// that of `Tuning::missing`.
 pub(super) const UNREACHABLE: Duration = Duration::from_secs(30);
+
+/// How many keys that went long ago the ledger forgets in one commit: few enough that others do not
+/// wait for long.
+pub(super) const FORGET: usize = 4096;

@@ -6,7 +6,7 @@ use crate::{
     BoxFuture,
     event::Event,
     identity::DeliveryId,
-    ledger::{LedgerEntry, LedgerMove},
+    ledger::{BucketMove, BucketState, Gone, LedgerEntry, LedgerMove},
     outcome::Reply,
     schedule::{Cursor, CursorMove},
     time::Timestamp,
@@ -138,6 +138,24 @@ pub trait Ledgers: Intake {
         after: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>>;
+
+    /// Takes steps of ledgers without events: of objects that are no news. A step that is not taken
+    /// from where the ledger stands is left out.
+    fn note(&self, steps: Vec<LedgerMove>) -> BoxFuture<'_, Result<(), IntakeError>>;
+
+    /// What is known of the bucket; absent, it was never listened to.
+    fn bucket(&self, bucket: &str) -> BoxFuture<'_, Result<Option<BucketState>, IntakeError>>;
+
+    /// Changes what is known of a bucket.
+    fn move_bucket(&self, step: BucketMove) -> BoxFuture<'_, Result<(), IntakeError>>;
+
+    /// The keys of the bucket that the ledger saw go before, the oldest `limit`.
+    fn gone(
+        &self,
+        bucket: &str,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Gone, IntakeError>>;
 }
 
 /// The intake for schedules.

@@ -54,22 +54,74 @@ pub struct LedgerMove {
     pub to: LedgerEntry,
 }
 
+/// What is known of a bucket as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketState {
+    /// When it was listened to for the first time, by its own clock.
+    pub began: Timestamp,
+    /// Whether all that was there then is in the ledger.
+    pub complete: bool,
+    /// Where [`LedgerEntry::deletes`] begins for keys that the ledger does not know: no key that it
+    /// has forgotten had more, so no event comes by the id of an earlier one.
+    pub deletes: u32,
+}
+
+/// A change of what is known of a bucket as a whole. Only its connector makes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketMove {
+    /// The bucket's name in the plan.
+    pub bucket: String,
+    /// What is known from now on.
+    pub to: BucketState,
+    /// Forgets the keys that went before and have at most `to.deletes`, the oldest first.
+    pub forget: Option<Forget>,
+}
+
+/// Which keys the ledger forgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forget {
+    /// Those that were seen to be gone before.
+    pub before: Timestamp,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// How many keys of a bucket are in its ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerCount {
+    /// That are there.
+    pub objects: u64,
+    /// That went.
+    pub gone: u64,
+}
+
+/// Keys that went before an instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// How many.
+    pub keys: u64,
+    /// The most that [`LedgerEntry::deletes`] is among them.
+    pub deletes: u32,
+}
+
 /// The source attribute of a bucket's events.
 pub fn source(bucket: &str) -> String {
     format!("bucket:{bucket}")
 }
 
 /// Compares a key as the store shows it now (`seen`, absent if it is not there) with the ledger.
-/// Returns the step of the ledger and the event that goes with it, if this is news.
+/// Returns the step of the ledger and the event that goes with it, if this is news. `forgotten` is
+/// [`BucketState::deletes`].
 pub fn observe(
     bucket: &str,
     key: &str,
     known: Option<&LedgerEntry>,
+    forgotten: u32,
     seen: Option<&Object>,
     now: Timestamp,
 ) -> Option<(LedgerMove, Event)> {
     let known_etag = known.and_then(|entry| entry.etag.as_deref());
-    let deletes = known.map_or(0, |entry| entry.deletes);
+    let deletes = known.map_or(forgotten, |entry| entry.deletes);
     let (to, kind, id, time) = match (known_etag, seen) {
         (Some(before), Some(object)) if before == object.etag => return None,
         (None, None) => return None,
@@ -154,6 +206,12 @@ pub fn etag(event: &Event) -> Option<String> {
     Some(record.pointer("/s3/object/eTag")?.as_str()?.to_owned())
 }
 
+/// The size in the record of a created object's event, in bytes.
+pub fn size(event: &Event) -> Option<u64> {
+    let record: serde_json::Value = serde_json::from_slice(&event.data).ok()?;
+    record.pointer("/s3/object/size")?.as_u64()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -172,7 +230,7 @@ mod tests {
     }
 
     fn step_to(known: Option<&LedgerEntry>, seen: Option<Object>) -> Option<(LedgerEntry, Event)> {
-        let (step, event) = observe("uploads", "a.jpg", known, seen.as_ref(), Timestamp(9))?;
+        let (step, event) = observe("uploads", "a.jpg", known, 0, seen.as_ref(), Timestamp(9))?;
         assert_eq!(step.from.as_ref(), known);
         Some((step.to, event))
     }

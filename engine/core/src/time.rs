@@ -22,6 +22,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(by))
     }
 
+    /// `self - by`.
+    pub fn minus(self, by: Duration) -> Timestamp {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        Timestamp(self.0.saturating_sub(by))
+    }
+
     /// How long after `earlier` this is; zero if it is before.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))

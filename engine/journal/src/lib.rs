@@ -18,7 +18,7 @@ use tidemill_core::{
     delivery::{Cause, DeadLetter, Delivery, Seq},
     event::Event,
     identity::DeliveryId,
-    ledger::LedgerEntry,
+    ledger::{BucketState, Gone, LedgerCount, LedgerEntry},
     schedule::Cursor,
     time::Timestamp,
     turn::Turn,
@@ -226,6 +226,20 @@ pub trait Journal: Send + Sync {
         after: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, JournalError>>;
+
+    /// What is known of a bucket as a whole.
+    fn bucket(&self, bucket: &str) -> BoxFuture<'_, Result<Option<BucketState>, JournalError>>;
+
+    /// The keys of a bucket that went before, the oldest `limit`.
+    fn gone(
+        &self,
+        bucket: &str,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Gone, JournalError>>;
+
+    /// Counts the keys of a bucket's ledger; takes longer the more there are.
+    fn ledger_count(&self, bucket: &str) -> BoxFuture<'_, Result<LedgerCount, JournalError>>;
 
     /// The hops of an object that the engine itself wrote.
     fn hops(

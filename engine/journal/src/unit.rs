@@ -7,7 +7,7 @@ use tidemill_core::{
     delivery::{AttemptRecord, Cause, Redrive, Seq, Work},
     event::Event,
     identity::DeliveryId,
-    ledger::LedgerMove,
+    ledger::{BucketMove, LedgerMove},
     outcome::{Reply, Usage},
     schedule::CursorMove,
     time::Timestamp,
@@ -31,6 +31,8 @@ pub struct Unit {
     pub accept: Vec<Accepted>,
     /// Steps of the ledgers of buckets.
     pub ledger: Vec<LedgerMove>,
+    /// Changes of what is known of buckets as a whole.
+    pub buckets: Vec<BucketMove>,
     /// Objects that the engine itself wrote.
     pub written: Vec<WrittenObject>,
     /// Event ids to remember that no ledger, cursor or watermark covers.

@@ -1,9 +1,11 @@
 //! A delivery that the journal keeps, from its turn to how it is settled.
 
+use tidemill_config::plan::Missing;
 use tidemill_core::{
     delivery::{Delivery, Seq, Work},
     dispatch::{Start, Waiting},
     limits,
+    outcome::Outcome,
 };
 use tidemill_journal::JournalError;
 
@@ -92,9 +94,24 @@ impl Dispatcher {
         ran: Ran,
     ) -> Option<Waiting> {
         match ran {
-            Ran::Failed(ended) if ended.superseded && delivery.redrive.is_none() => {
-                self.skip(trigger, delivery, &ended).await;
-                None
+            Ran::Failed(mut ended) if ended.superseded => {
+                match trigger.missing {
+                    // Who asks for it once more wants to know.
+                    Missing::Skip if delivery.redrive.is_some() => {}
+                    Missing::Skip => {
+                        self.skip(trigger, delivery, &ended).await;
+                        return None;
+                    }
+                    Missing::Retry => {
+                        let (reason, after) = (missing(&ended.outcome), None);
+                        ended.outcome = Outcome::Retry { reason, after };
+                    }
+                    Missing::DeadLetter => {
+                        let reason = missing(&ended.outcome);
+                        ended.outcome = Outcome::Reject { reason };
+                    }
+                }
+                self.failed(trigger, delivery, &ended).await
             }
             Ran::Failed(ended) => self.failed(trigger, delivery, &ended).await,
             Ran::Committed(_) => {
@@ -112,6 +129,11 @@ impl Dispatcher {
             Ran::Refused => None,
         }
     }
+}
+
+/// Why a handler failed whose object was not there.
+fn missing(outcome: &Outcome) -> String {
+    format!("the object is gone, or was replaced since: {outcome}")
 }
 
 /// A delivery of the journal that runs.

@@ -7,8 +7,9 @@ use tidemill_core::{
     event::Event,
     identity::fingerprint,
     intake::{Answer, Call, Calls, Cursors, Intake, IntakeError, Ledgers, Mark, Offer, Receipt},
-    ledger::{self, LedgerEntry, LedgerMove},
+    ledger::{self, BucketMove, BucketState, Gone, LedgerEntry, LedgerMove},
     schedule::{Cursor, CursorMove},
+    time::Timestamp,
 };
 use tidemill_journal::{Accepted, Found, JournalError, Unit, UnitResult};
 
@@ -48,6 +49,37 @@ impl Ledgers for EngineIntake {
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>> {
         let entries = self.0.journal.ledger_page(bucket, after, limit);
         Box::pin(async move { entries.await.map_err(refusal) })
+    }
+
+    fn note(&self, steps: Vec<LedgerMove>) -> BoxFuture<'_, Result<(), IntakeError>> {
+        let unit = |step| Unit {
+            ledger: vec![step],
+            ..Unit::default()
+        };
+        Box::pin(self.0.noted(steps.into_iter().map(unit).collect()))
+    }
+
+    fn bucket(&self, bucket: &str) -> BoxFuture<'_, Result<Option<BucketState>, IntakeError>> {
+        let state = self.0.journal.bucket(bucket);
+        Box::pin(async move { state.await.map_err(refusal) })
+    }
+
+    fn move_bucket(&self, step: BucketMove) -> BoxFuture<'_, Result<(), IntakeError>> {
+        let unit = Unit {
+            buckets: vec![step],
+            ..Unit::default()
+        };
+        Box::pin(self.0.noted(vec![unit]))
+    }
+
+    fn gone(
+        &self,
+        bucket: &str,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Gone, IntakeError>> {
+        let gone = self.0.journal.gone(bucket, before, limit);
+        Box::pin(async move { gone.await.map_err(refusal) })
     }
 }
 
@@ -141,6 +173,14 @@ impl Dispatcher {
                 Ok(Receipt::Duplicate)
             }
         }
+    }
+
+    /// Commits what a connector notes that is no event.
+    async fn noted(&self, units: Vec<Unit>) -> Result<(), IntakeError> {
+        self.open()?;
+        let results = self.journal.commit(units).await;
+        let results = results.inspect_err(|error| self.watch(error));
+        results.map(drop).map_err(refusal)
     }
 
     /// Commits what a connector brings, once; it tries again itself.

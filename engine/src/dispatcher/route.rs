@@ -34,6 +34,14 @@ impl Dispatcher {
                 let mut delivery = self.delivery(trigger, &parsed, now);
                 delivery.dead = dead;
                 deliveries.push(delivery);
+            } else if trigger.is_outsized(&event) {
+                let (trigger, object) = (&trigger.name, &event.subject);
+                tracing::info!(
+                    trigger,
+                    object,
+                    "left out: the object is too small or too large"
+                );
+                self.metrics.outsized(trigger);
             }
         }
         let mut forwarded = Vec::new();

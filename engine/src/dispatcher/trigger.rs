@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidemill_config::plan::{After, Idempotency};
+use tidemill_config::plan::{self, After, Idempotency};
 use tidemill_core::{
     dispatch::Batch,
-    event::METHOD,
+    event::{Event, METHOD},
     filter::{Filter, ObjectFilter},
     rate::Rate,
     retry::RetryPolicy,
@@ -20,12 +20,14 @@ pub struct Trigger {
     pub name: String,
     /// The source it listens to; events are routed by it.
     pub source: String,
+    /// What becomes of a delivery whose object is gone or was replaced before it was read.
+    pub missing: plan::Missing,
     /// Which of the source's events.
     pub listens: Listens,
     /// And of these, which.
     pub filter: Option<Filter>,
     /// What becomes of an event of the source that no trigger matches.
-    pub unmatched: tidemill_config::plan::Unmatched,
+    pub unmatched: plan::Unmatched,
     /// Events that mean the same run once.
     pub idempotency: Option<Idempotency>,
     /// Which deliveries run one after another.
@@ -100,7 +102,9 @@ impl Trigger {
     /// Whether the event of its source is for this trigger.
     pub(super) fn matches(&self, parsed: &Parsed<'_>) -> bool {
         let listens = match &self.listens {
-            Listens::Objects { filter, .. } => filter.matches(parsed.event),
+            Listens::Objects { filter, .. } => {
+                filter.matches(parsed.event) && filter.fits(parsed.event)
+            }
             Listens::Requests(methods) => {
                 // A CloudEvent keeps its own attributes, and its method all the same.
                 let method = parsed.event.header(METHOD).unwrap_or_default();
@@ -109,6 +113,14 @@ impl Trigger {
             Listens::All => true,
         };
         listens && self.filter.as_ref().is_none_or(|f| f.matches(parsed))
+    }
+
+    /// Whether it would be for this trigger, if its object had another size.
+    pub(super) fn is_outsized(&self, event: &Event) -> bool {
+        match &self.listens {
+            Listens::Objects { filter, .. } => filter.matches(event) && !filter.fits(event),
+            _ => false,
+        }
     }
 
     /// The lane of the event, if it has one.

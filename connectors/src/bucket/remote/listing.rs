@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, StatusCode, Uri};
+use hyper::{Method, StatusCode, Uri, header::DATE};
 use object_store::{
     ObjectMeta, ObjectStore,
     aws::{AwsAuthorizer, AwsCredentialProvider},
@@ -19,7 +19,7 @@ use object_store::{
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use tidemill_core::ledger::Object;
+use tidemill_core::{ledger::Object, time::Timestamp};
 
 use super::{calls::Calls, failure, object, path};
 use crate::bucket::key::Refusal;
@@ -55,6 +55,7 @@ pub(super) struct S3 {
 pub(super) struct Keys {
     found: Vec<(String, ObjectMeta)>,
     more: bool,
+    at: Option<Timestamp>,
 }
 
 /// A page of a bucket's listing.
@@ -67,6 +68,8 @@ pub(crate) struct Page {
     pub(crate) last: Option<String>,
     /// Whether others follow it.
     pub(crate) more: bool,
+    /// When it was made, by the store's clock, if the store says so.
+    pub(crate) at: Option<Timestamp>,
 }
 
 impl Lister {
@@ -95,6 +98,7 @@ impl Keys {
             refused: Vec::new(),
             last: after.map(str::to_owned),
             more: self.more,
+            at: self.at,
         };
         for (full, meta) in self.found {
             let key = full.strip_prefix(own).unwrap_or(&full);
@@ -152,9 +156,9 @@ impl S3 {
             .parse()
             .map_err(|_| "its address is not a URL; correct `endpoint`".to_owned())?;
         let mut waits = WAITS.into_iter();
-        let answer = loop {
+        let (answer, at) = loop {
             match (self.ask(&uri).await, waits.next()) {
-                (Ok(answer), _) => break answer,
+                (Ok(answered), _) => break answered,
                 (Err((true, _)), Some(wait)) => tokio::time::sleep(wait).await,
                 (Err((_, why)), _) => return Err(why),
             }
@@ -174,11 +178,12 @@ impl S3 {
         Ok(Keys {
             found: found.collect(),
             more: answer.is_truncated,
+            at,
         })
     }
 
     /// One request; an error says whether another try may help.
-    async fn ask(&self, uri: &Uri) -> Result<Bytes, (bool, String)> {
+    async fn ask(&self, uri: &Uri) -> Result<(Bytes, Option<Timestamp>), (bool, String)> {
         let broken = |error: &(dyn std::error::Error + 'static)| {
             let why = failure::words(&failure::chain(error));
             (true, why)
@@ -200,7 +205,9 @@ impl S3 {
         let body = Limited::new(body, ANSWER).collect().await;
         let body = body.map_err(|e| broken(e.as_ref()))?.to_bytes();
         if head.status.is_success() {
-            return Ok(body);
+            let date = head.headers.get(DATE).and_then(|date| date.to_str().ok());
+            let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+            return Ok((body, date.map(|date| date.to_utc().into())));
         }
         let words = failure::words(&String::from_utf8_lossy(&body));
         let region = head.headers.get("x-amz-bucket-region");
@@ -237,6 +244,7 @@ async fn by_store(
         None => store.list(folder),
     };
     let mut found: Vec<(String, ObjectMeta)> = Vec::new();
+    let mut more = false;
     while let Some(next) = listing.next().await {
         let meta = next.map_err(|error| failure::Failure::of(&error).to_string())?;
         let key = meta.location.as_ref().to_owned();
@@ -244,9 +252,11 @@ async fn by_store(
             continue;
         }
         if found.len() == limit {
-            return Ok(Keys { found, more: true });
+            more = true;
+            break;
         }
         found.push((key, meta));
     }
-    Ok(Keys { found, more: false })
+    let at = None;
+    Ok(Keys { found, more, at })
 }

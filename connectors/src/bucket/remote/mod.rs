@@ -6,6 +6,7 @@ mod calls;
 mod failure;
 mod listing;
 mod open;
+mod profile;
 
 use std::{fmt, sync::Arc};
 
@@ -24,6 +25,7 @@ use super::{
 
 pub use calls::Traffic;
 pub use open::RemoteSettings;
+pub use profile::ProfileError;
 
 pub(super) use listing::Page;
 

@@ -1,6 +1,6 @@
 //! From the plan to a client of an object store. Looks secrets up and shows none; asks no server.
 
-use std::{sync::Arc, time::Duration};
+use std::{env, sync::Arc, time::Duration};
 
 use object_store::{
     BackoffConfig, ObjectStore, RetryConfig,
@@ -19,6 +19,7 @@ use super::{
     calls::{Calls, Traffic},
     failure::Failure,
     listing::{Lister, S3},
+    profile::{Files, Profile},
 };
 use crate::{bucket::open::OpenError, client};
 
@@ -45,7 +46,12 @@ impl RemoteSettings {
             name,
             plan: &self.options,
         };
+        let profile = match self.provider {
+            Provider::S3 => options.profile()?,
+            Provider::Gs | Provider::Az => None,
+        };
         let endpoint = options.get("endpoint", &self.options.endpoint)?;
+        let endpoint = endpoint.or_else(|| profile.as_ref()?.named_endpoint());
         let endpoint = endpoint.map(|url| url.trim().trim_end_matches('/').to_owned());
         let plain = endpoint
             .as_ref()
@@ -59,7 +65,7 @@ impl RemoteSettings {
         let calls = Calls::new(client::client(roots), traffic.clone());
         let shown = endpoint.clone().unwrap_or_default();
         let (store, lister) = match self.provider {
-            Provider::S3 => self.s3(&options, endpoint, calls)?,
+            Provider::S3 => self.s3(&options, endpoint, profile, calls)?,
             Provider::Gs => (self.gs(&options, endpoint, calls)?, Lister::Store),
             Provider::Az => (self.az(&options, endpoint, calls)?, Lister::Store),
         };
@@ -83,13 +89,14 @@ impl RemoteSettings {
         &self,
         options: &Options<'_>,
         endpoint: Option<String>,
+        chosen: Option<Chosen>,
         calls: Calls,
     ) -> Result<(Arc<dyn ObjectStore>, Lister), OpenError> {
         let plan = &self.options;
-        // A key of the plan does not go with a token of the environment.
-        let builder = match plan.access_key_id {
-            Some(_) => AmazonS3Builder::new(),
-            None => AmazonS3Builder::from_env(),
+        // A key of the plan or of a profile does not go with a token of the environment.
+        let builder = match (&plan.access_key_id, &chosen) {
+            (None, None) => AmazonS3Builder::from_env(),
+            _ => AmazonS3Builder::new(),
         };
         let mut builder = builder
             .with_bucket_name(&self.bucket)
@@ -98,11 +105,22 @@ impl RemoteSettings {
             .with_retry(retry())
             .with_http_connector(calls.clone());
         let from_env = |key| AmazonS3Builder::from_env().get_config_value(&key);
-        let region = match options.get("region", &plan.region)? {
-            Some(region) => region,
-            None => from_env(AmazonS3ConfigKey::Region).unwrap_or_else(|| REGION.to_owned()),
-        };
+        let of_profile = || chosen.as_ref()?.profile.region.clone();
+        let region = options.get("region", &plan.region)?;
+        let region = region
+            .or_else(|| of_profile().filter(|_| chosen.as_ref().is_some_and(|c| c.by_plan)))
+            .or_else(|| from_env(AmazonS3ConfigKey::Region))
+            .or_else(of_profile)
+            .unwrap_or_else(|| REGION.to_owned());
         builder = builder.with_region(&region);
+        if let Some(Chosen { profile, .. }) = &chosen {
+            builder = builder
+                .with_access_key_id(&profile.access_key_id)
+                .with_secret_access_key(&profile.secret_access_key);
+            if let Some(token) = &profile.session_token {
+                builder = builder.with_token(token);
+            }
+        }
         if let Some(id) = options.get("access_key_id", &plan.access_key_id)? {
             builder = builder.with_access_key_id(id);
         }
@@ -116,6 +134,7 @@ impl RemoteSettings {
         let endpoint = endpoint
             .or_else(|| from_env(AmazonS3ConfigKey::S3Endpoint))
             .or_else(|| from_env(AmazonS3ConfigKey::Endpoint))
+            .or_else(|| chosen.as_ref()?.profile.endpoint.clone())
             .unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
         let endpoint = endpoint.trim_end_matches('/');
         let url = match (plan.path_style, endpoint.split_once("://")) {
@@ -202,7 +221,42 @@ struct Options<'a> {
     plan: &'a StoreOptions,
 }
 
+/// The profile that is used.
+struct Chosen {
+    profile: Profile,
+    /// Whether the plan names it: then it comes before the environment.
+    by_plan: bool,
+}
+
+impl Chosen {
+    fn named_endpoint(&self) -> Option<String> {
+        self.profile.endpoint.clone().filter(|_| self.by_plan)
+    }
+}
+
 impl Options<'_> {
+    /// The profile that the plan names, else the environment, if nothing else gives keys.
+    fn profile(&self) -> Result<Option<Chosen>, OpenError> {
+        let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        let named = self.get("profile", &self.plan.profile)?;
+        let by_plan = named.is_some();
+        let has_keys = self.plan.access_key_id.is_some() || given("AWS_ACCESS_KEY_ID").is_some();
+        let name = match named {
+            Some(name) => Some(name),
+            None if has_keys || self.plan.anonymous => None,
+            None => given("AWS_PROFILE"),
+        };
+        let Some(name) = name else { return Ok(None) };
+        match Files::of_the_user().and_then(|files| files.profile(&name)) {
+            Ok(profile) => Ok(Some(Chosen { profile, by_plan })),
+            Err(source) => Err(OpenError::Profile {
+                bucket: self.name.to_owned(),
+                profile: name,
+                source,
+            }),
+        }
+    }
+
     fn get(&self, key: &'static str, text: &Option<Text>) -> Result<Option<String>, OpenError> {
         let Some(text) = text else { return Ok(None) };
         match text.resolve() {

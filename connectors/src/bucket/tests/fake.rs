@@ -11,7 +11,8 @@ use tidemill_core::{
     BoxFuture,
     event::Event,
     intake::{Intake, IntakeError, Ledgers, Mark, Offer, Receipt},
-    ledger::LedgerEntry,
+    ledger::{BucketMove, BucketState, Forget, Gone, LedgerEntry, LedgerMove},
+    time::Timestamp,
 };
 use tokio::sync::watch;
 
@@ -31,6 +32,7 @@ pub(super) struct Inner {
     /// How many offers lose their receipt after the commit.
     pub(super) lost: usize,
     pub(super) refused: usize,
+    pub(super) state: Option<BucketState>,
     pub(super) stopping: bool,
 }
 
@@ -45,6 +47,16 @@ impl Default for Ledger {
             inner: Mutex::default(),
             changed: watch::Sender::new(()),
         }
+    }
+}
+
+impl Inner {
+    fn gone(&self, before: Timestamp, limit: usize) -> Vec<String> {
+        let gone = |e: &&LedgerEntry| e.etag.is_none() && e.modified < before;
+        let mut gone: Vec<_> = self.entries.values().filter(gone).collect();
+        gone.sort_by_key(|entry| entry.modified);
+        let keys = gone.into_iter().take(limit);
+        keys.map(|entry| entry.key.clone()).collect()
     }
 }
 
@@ -157,5 +169,50 @@ impl Ledgers for Ledger {
             live.take(limit).collect()
         });
         Box::pin(std::future::ready(Ok(page)))
+    }
+
+    fn note(&self, steps: Vec<LedgerMove>) -> BoxFuture<'_, Result<(), IntakeError>> {
+        self.with(|l| {
+            for step in steps {
+                if l.entries.get(&step.to.key) == step.from.as_ref() {
+                    l.entries.insert(step.to.key.clone(), step.to);
+                }
+            }
+        });
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn bucket(&self, _: &str) -> BoxFuture<'_, Result<Option<BucketState>, IntakeError>> {
+        Box::pin(std::future::ready(Ok(self.with(|l| l.state))))
+    }
+
+    fn move_bucket(&self, step: BucketMove) -> BoxFuture<'_, Result<(), IntakeError>> {
+        self.with(|l| {
+            l.state = Some(step.to);
+            if let Some(Forget { before, limit }) = step.forget {
+                for key in l.gone(before, limit) {
+                    let entry = l.entries.remove(&key).unwrap();
+                    assert!(entry.deletes <= step.to.deletes);
+                }
+            }
+        });
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn gone(
+        &self,
+        _: &str,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Gone, IntakeError>> {
+        let gone = self.with(|l| {
+            let keys = l.gone(before, limit);
+            let deletes = keys.iter().map(|key| l.entries[key].deletes).max();
+            Gone {
+                keys: keys.len() as u64,
+                deletes: deletes.unwrap_or(0),
+            }
+        });
+        Box::pin(std::future::ready(Ok(gone)))
     }
 }

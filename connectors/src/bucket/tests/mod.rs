@@ -3,6 +3,7 @@
 
 mod fake;
 mod faults;
+mod known;
 mod notice;
 mod odd;
 mod random;

@@ -15,7 +15,7 @@ pub use pattern::{Comparison, Pattern, Scalar};
 
 use crate::{
     event::Event,
-    ledger::{CREATED, DELETED},
+    ledger::{CREATED, DELETED, size},
     selector::{Found, Parsed, Selector},
 };
 
@@ -73,10 +73,20 @@ pub struct ObjectFilter {
     pub prefix: String,
     /// How their keys end, one of these; empty, any.
     pub suffix: Vec<String>,
+    /// The least size of an object that comes or changes, in bytes.
+    pub min_size: u64,
+    /// The largest.
+    pub max_size: u64,
 }
 
 impl ObjectFilter {
-    /// Whether the event matches.
+    /// Whether the object has a size that is wanted; one that went has none.
+    pub fn fits(&self, event: &Event) -> bool {
+        let wanted = self.min_size..=self.max_size;
+        wanted == (0..=u64::MAX) || size(event).is_none_or(|size| wanted.contains(&size))
+    }
+
+    /// Whether the event matches, of whatever size its object is.
     pub fn matches(&self, event: &Event) -> bool {
         let kind = match event.kind.as_str() {
             CREATED => self.created,
@@ -341,7 +351,7 @@ mod tests {
             modified: at,
             deletes: 0,
         };
-        observe("b", key, Some(&known), created.then_some(&object), at)
+        observe("b", key, Some(&known), 0, created.then_some(&object), at)
             .unwrap()
             .1
     }
@@ -368,9 +378,29 @@ mod tests {
                 deleted,
                 prefix: prefix.into(),
                 suffix,
+                min_size: 0,
+                max_size: u64::MAX,
             };
             let matches = filter.matches(&event(key, came));
             assert_eq!(matches, expected, "{filter:?} {key} {came}");
         }
+    }
+
+    #[test]
+    fn sizes_of_objects_that_came() {
+        let fits = |min_size, max_size, came| {
+            let filter = ObjectFilter {
+                created: true,
+                deleted: true,
+                prefix: String::new(),
+                suffix: Vec::new(),
+                min_size,
+                max_size,
+            };
+            filter.fits(&event("a", came))
+        };
+        assert!(fits(0, u64::MAX, true) && fits(1, 1, true) && fits(0, 1, true));
+        assert!(!fits(2, u64::MAX, true) && !fits(0, 0, true));
+        assert!(fits(2, u64::MAX, false), "what is gone has no size");
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidemill_core::{
     delivery::Cause,
-    ledger::{LedgerEntry, LedgerMove},
+    ledger::{BucketMove, BucketState, Forget, LedgerEntry, LedgerMove},
     outcome::Usage,
 };
 
@@ -208,6 +208,63 @@ pub async fn keys_are_paged(store: Store) {
         store.journal().kv_keys("other", None, 100).await.unwrap(),
         [""; 0]
     );
+}
+
+pub async fn ledgers_forget_what_went_long_ago(mut store: Store) {
+    let went = |key: &str, at, deletes| LedgerEntry {
+        etag: None,
+        modified: Timestamp(at),
+        deletes,
+        ..entry(key, None)
+    };
+    for to in [
+        went("a", 10, 1),
+        went("b", 20, 5),
+        went("c", 30, 2),
+        entry("there", Some("1")),
+    ] {
+        store.add(ledger(None, to)).await;
+    }
+    assert_eq!(store.journal().bucket("b").await.unwrap(), None);
+    let to = BucketState {
+        began: Timestamp(7),
+        complete: true,
+        deletes: 4,
+    };
+    let step = |forget| Unit {
+        buckets: vec![BucketMove {
+            bucket: "b".into(),
+            to,
+            forget,
+        }],
+        ..Unit::default()
+    };
+    store.add(step(None)).await;
+    store.reopen();
+    assert_eq!(store.journal().bucket("b").await.unwrap(), Some(to));
+    assert_eq!(store.journal().bucket("other").await.unwrap(), None);
+    let gone = async |store: &Store, before, limit| {
+        let gone = store.journal().gone("b", Timestamp(before), limit).await;
+        let gone = gone.unwrap();
+        (gone.keys, gone.deletes)
+    };
+    assert_eq!(gone(&store, 10, 9).await, (0, 0));
+    assert_eq!(gone(&store, 30, 9).await, (2, 5));
+    assert_eq!(gone(&store, 99, 1).await, (1, 1), "the oldest");
+    let forget = |before, limit| {
+        Some(Forget {
+            before: Timestamp(before),
+            limit,
+        })
+    };
+    store.add(step(forget(99, 1))).await;
+    assert_eq!(gone(&store, 99, 9).await, (2, 5));
+    store.add(step(forget(99, 9))).await;
+    assert_eq!(gone(&store, 99, 9).await, (1, 5), "one had more deletes");
+    let count = store.journal().ledger_count("b").await.unwrap();
+    assert_eq!((count.objects, count.gone), (1, 1));
+    let count = store.journal().ledger_count("other").await.unwrap();
+    assert_eq!((count.objects, count.gone), (0, 0));
 }
 
 pub async fn ledgers_move_from_where_they_stand(mut store: Store) {

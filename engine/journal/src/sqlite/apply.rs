@@ -6,7 +6,7 @@ use rusqlite::{Connection, Result, params};
 use tidemill_core::{
     delivery::{AttemptRecord, Seq, Work},
     event::{Event, Field},
-    ledger::LedgerMove,
+    ledger::{Forget, LedgerMove},
     outcome::Usage,
 };
 
@@ -107,6 +107,15 @@ impl<'c> Applier<'c> {
         }
         for step in &unit.ledger {
             self.move_ledger(step)?;
+        }
+        for step in &unit.buckets {
+            let to = step.to;
+            let row = params![step.bucket, to.began.0, to.complete, to.deletes];
+            self.sql.set_bucket.execute(row)?;
+            if let Some(Forget { before, limit }) = step.forget {
+                let which = params![step.bucket, before.0, to.deletes, int(limit)];
+                self.sql.forget_keys.execute(which)?;
+            }
         }
         for object in &unit.written {
             let row = params![object.bucket, object.key, object.etag, object.hops];

@@ -27,7 +27,7 @@ use tidemill_core::{
     BoxFuture,
     delivery::{DeadLetter, Delivery, Seq},
     identity::DeliveryId,
-    ledger::LedgerEntry,
+    ledger::{BucketState, Gone, LedgerCount, LedgerEntry},
     schedule::Cursor,
     time::Timestamp,
     turn::Turn,
@@ -328,6 +328,26 @@ impl Journal for SqliteJournal {
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, JournalError>> {
         let bucket = bucket.to_owned();
         self.read(move |conn| queries::ledger_page(conn, &bucket, after.as_deref(), limit))
+    }
+
+    fn bucket(&self, bucket: &str) -> BoxFuture<'_, Result<Option<BucketState>, JournalError>> {
+        let bucket = bucket.to_owned();
+        self.look(move |conn| queries::bucket(conn, &bucket))
+    }
+
+    fn gone(
+        &self,
+        bucket: &str,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Gone, JournalError>> {
+        let bucket = bucket.to_owned();
+        self.read(move |conn| queries::gone(conn, &bucket, before, limit))
+    }
+
+    fn ledger_count(&self, bucket: &str) -> BoxFuture<'_, Result<LedgerCount, JournalError>> {
+        let bucket = bucket.to_owned();
+        self.read(move |conn| queries::ledger_count(conn, &bucket))
     }
 
     fn hops(

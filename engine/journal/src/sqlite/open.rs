@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_journal.sql"),
     include_str!("../../migrations/0002_turns.sql"),
     include_str!("../../migrations/0003_queues.sql"),
+    include_str!("../../migrations/0004_buckets.sql"),
 ];
 
 /// Files up to this size are read and checked as a whole when opened, which takes well under a

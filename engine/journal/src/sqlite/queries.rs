@@ -11,7 +11,7 @@ use tidemill_core::{
     delivery::{AttemptRecord, Cause, DeadLetter, Delivery, Redrive, Seq, Work},
     event::{Event, Field},
     identity::DeliveryId,
-    ledger::LedgerEntry,
+    ledger::{BucketState, Gone, LedgerCount, LedgerEntry},
     outcome::{Reply, Usage},
     schedule::Cursor,
     time::Timestamp,
@@ -265,6 +265,45 @@ fn read_ledger(row: &Row<'_>) -> Result<LedgerEntry> {
         size: row.get::<_, i64>(2)? as u64,
         modified: row.get::<_, At>(3)?.0,
         deletes: row.get(4)?,
+    })
+}
+
+pub fn bucket(conn: &Connection, bucket: &str) -> Result<Option<BucketState>> {
+    let sql = "SELECT began, complete, deletes FROM buckets WHERE bucket = ?1";
+    let read = |row: &Row<'_>| {
+        Ok(BucketState {
+            began: row.get::<_, At>(0)?.0,
+            complete: row.get(1)?,
+            deletes: row.get(2)?,
+        })
+    };
+    cached(conn, sql)?.query_row([bucket], read).optional()
+}
+
+pub fn gone(conn: &Connection, bucket: &str, before: Timestamp, limit: usize) -> Result<Gone> {
+    let sql = "SELECT count(*), max(deletes) FROM \
+        (SELECT deletes FROM ledger INDEXED BY ledger_gone \
+        WHERE bucket = ?1 AND etag IS NULL AND modified < ?2 ORDER BY modified LIMIT ?3)";
+    cached(conn, sql)?.query_row((bucket, before.0, int(limit)), |row| {
+        Ok(Gone {
+            keys: row.get::<_, i64>(0)? as u64,
+            deletes: row.get::<_, Option<u32>>(1)?.unwrap_or(0),
+        })
+    })
+}
+
+pub fn ledger_count(conn: &Connection, bucket: &str) -> Result<LedgerCount> {
+    let count = |sql| -> Result<u64> {
+        let count: i64 = cached(conn, sql)?.query_row([bucket], |row| row.get(0))?;
+        Ok(count as u64)
+    };
+    let all = count("SELECT count(*) FROM ledger WHERE bucket = ?1")?;
+    let gone = count(
+        "SELECT count(*) FROM ledger INDEXED BY ledger_gone WHERE bucket = ?1 AND etag IS NULL",
+    )?;
+    Ok(LedgerCount {
+        objects: all.saturating_sub(gone),
+        gone,
     })
 }
 

@@ -97,6 +97,13 @@ statements! {
     set_ledger: "INSERT INTO ledger (bucket, key, etag, size, modified, deletes) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET etag = excluded.etag, \
         size = excluded.size, modified = excluded.modified, deletes = excluded.deletes";
+    set_bucket: "INSERT INTO buckets (bucket, began, complete, deletes) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT DO UPDATE SET began = excluded.began, complete = excluded.complete, \
+        deletes = excluded.deletes";
+    /// (bucket, seen to be gone before, with at most so many deletes, at most so many)
+    forget_keys: "DELETE FROM ledger WHERE bucket = ?1 AND key IN \
+        (SELECT key FROM ledger INDEXED BY ledger_gone WHERE bucket = ?1 AND etag IS NULL \
+        AND modified < ?2 AND deletes <= ?3 ORDER BY modified LIMIT ?4)";
     delete_written: "DELETE FROM written WHERE bucket = ?1 AND key = ?2 AND etag = ?3";
     /// Not if the ledger stands at it already.
     set_written: "INSERT INTO written (bucket, key, etag, hops) SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS \

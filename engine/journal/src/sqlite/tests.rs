@@ -87,7 +87,7 @@ fn a_newer_journal_is_refused() {
     );
     let text = error.to_string();
     assert!(
-        text.contains("99") && text.contains("up to 3") && text.contains("journal.db"),
+        text.contains("99") && text.contains("up to 4") && text.contains("journal.db"),
         "{text}"
     );
 }
