@@ -15,6 +15,7 @@ mod idle;
 mod lanes;
 mod queues;
 mod quickstart;
+mod scale;
 mod schedules;
 mod start;
 mod stores;

@@ -276,3 +276,54 @@ fn keys_region_and_endpoint_come_from_a_profile() {
         "{log}"
     );
 }
+
+#[test]
+fn the_state_of_buckets_is_told_with_and_without_a_running_engine() {
+    let bucket = S3::new();
+    let order = r#"{ "do": "follow" }"#;
+    let site = Site::new(&plan(&bucket, order, ""));
+    bucket.put("in/before", r#"{"do": "ok"}"#);
+    let engine = start(&site, &bucket);
+    engine.wait_idle();
+    bucket.put("in/after", r#"{"do": "ok"}"#);
+    bucket.put("in/later", r#"{"do": "retry"}"#);
+    wait_until("all are noticed", || {
+        engine.metric("tidemill_objects_noticed_total", "by=\"listing\"") == 3.0
+    });
+    let status = |json: &str| -> serde_json::Value {
+        serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {json}"))
+    };
+    let found = status(&site.succeeds(&["buckets", "status", "in", "--json"]));
+    assert_eq!(found["bucket"], "in");
+    assert_eq!((&found["objects"], &found["gone"]), (&3.into(), &0.into()));
+    let source = &found["source"];
+    assert_eq!(source["by_listing"], 3);
+    assert_eq!(source["by_notification"], 0);
+    assert_eq!(
+        (&source["missed"], &source["ready"]),
+        (&0.into(), &true.into())
+    );
+    // Of the two that came later; the store tells times by the second.
+    let lag = source["lag_ms"]["max"].as_u64().expect("a lag");
+    assert!(lag < 60_000, "{lag}");
+    let text = site.succeeds(&["buckets", "status"]);
+    assert!(
+        text.contains("3 by listing") && text.contains("found by listing"),
+        "{text}"
+    );
+    engine.kill();
+
+    let found = status(&site.succeeds(&["buckets", "status", "--json"]));
+    assert_eq!(found["objects"], 3);
+    assert_eq!(
+        (&found["complete"], &found["source"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
+    let text = site.succeeds(&["buckets", "status"]);
+    assert!(text.contains("no engine runs"), "{text}");
+    let (code, error) = site.fails(&["buckets", "status", "elsewhere"]);
+    assert!(
+        code == 2 && error.contains("a bucket `elsewhere`"),
+        "{error}"
+    );
+}

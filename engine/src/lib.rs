@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod assemble;
+mod buckets;
 mod by_hand;
 pub mod cli;
 mod clock;

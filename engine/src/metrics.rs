@@ -61,6 +61,17 @@ struct BucketResult {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BucketName {
+    bucket: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BucketBy {
+    bucket: String,
+    by: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct PathStatus {
     path: String,
     status: u16,
@@ -90,6 +101,9 @@ pub struct Metrics {
     dead_letters: Family<TriggerCause, Counter>,
     ticks: Family<TriggerResult, Counter>,
     store_requests: Family<BucketResult, Counter>,
+    bucket_objects: Family<BucketName, Gauge>,
+    noticed: Family<BucketBy, Counter>,
+    missed: Family<BucketName, Counter>,
     http_requests: Family<PathStatus, Counter>,
     http_connections: Gauge,
     http_turned_away: Counter,
@@ -126,6 +140,9 @@ impl Default for Metrics {
             dead_letters: Family::default(),
             ticks: Family::default(),
             store_requests: Family::default(),
+            bucket_objects: Family::default(),
+            noticed: Family::default(),
+            missed: Family::default(),
             http_requests: Family::default(),
             http_connections: Gauge::default(),
             http_turned_away: Counter::default(),
@@ -213,6 +230,21 @@ impl Default for Metrics {
             metrics.ticks.clone(),
         );
         r.register(
+            "bucket_objects",
+            "Objects that the last listing of a bucket found, or the one that is under way so far",
+            metrics.bucket_objects.clone(),
+        );
+        r.register(
+            "objects_noticed",
+            "Objects that came or changed, by what told of them first",
+            metrics.noticed.clone(),
+        );
+        r.register(
+            "objects_missed",
+            "Objects that a listing came upon although there was to be a notification",
+            metrics.missed.clone(),
+        );
+        r.register(
             "store_requests",
             "Requests to object stores, each try counted: all that were sent, those that failed, and those of them that ran out of time",
             metrics.store_requests.clone(),
@@ -296,6 +328,26 @@ impl Metrics {
                 result,
             };
             let counter = self.ticks.get_or_create(&labels);
+            counter.inner().store(count, Relaxed);
+        }
+    }
+
+    /// Takes over what the source of a bucket counts.
+    pub(crate) fn bucket(&self, bucket: &str, status: &bucket::Status) {
+        let name = BucketName {
+            bucket: bucket.to_owned(),
+        };
+        let objects = i64::try_from(status.objects).unwrap_or(i64::MAX);
+        self.bucket_objects.get_or_create(&name).set(objects);
+        let noticed = &status.noticed;
+        let missed = self.missed.get_or_create(&name);
+        missed.inner().store(noticed.missed, Relaxed);
+        for (by, count) in [
+            ("notification", noticed.by_notification),
+            ("listing", noticed.by_listing),
+        ] {
+            let bucket = bucket.to_owned();
+            let counter = self.noticed.get_or_create(&BucketBy { bucket, by });
             counter.inner().store(count, Relaxed);
         }
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidemill_connectors::{
     amqp::AmqpConnector,
-    bucket::{BucketConnector, State},
+    bucket::{self, BucketConnector, State},
     http,
     kafka::KafkaConnector,
     schedule::{self, ScheduleConnector},
@@ -12,7 +12,7 @@ use tidemill_connectors::{
 use tidemill_core::{BoxFuture, ledger};
 use tokio_util::sync::CancellationToken;
 
-use crate::{dispatcher::intake::EngineIntake, metrics::Metrics};
+use crate::{buckets::BucketSourceView, dispatcher::intake::EngineIntake, metrics::Metrics};
 
 /// A connector, ready to run.
 pub struct Source {
@@ -30,12 +30,21 @@ pub struct SourceHealth {
     pub source: String,
     look: Arc<dyn Fn() -> (bool, String) + Send + Sync>,
     measure: Arc<dyn Fn(&Metrics) + Send + Sync>,
+    /// Of a bucket alone.
+    bucket: Option<(String, bucket::Health)>,
 }
 
 impl SourceHealth {
     /// Whether it brings all that there is, and in words.
     pub fn look(&self) -> (bool, String) {
         (self.look)()
+    }
+
+    /// How it finds objects, if it is a bucket.
+    pub fn bucket(&self) -> Option<BucketSourceView> {
+        let (name, health) = self.bucket.as_ref()?;
+        let (_, state) = self.look();
+        Some(BucketSourceView::new(name, state, &health.status()))
     }
 
     /// Brings what it counts itself into the metrics.
@@ -53,6 +62,9 @@ impl Source {
     /// A bucket.
     pub fn bucket(connector: BucketConnector) -> Source {
         let health = connector.health();
+        let measured = health.clone();
+        let bucket = connector.bucket().name().to_owned();
+        let (name, reported) = (bucket.clone(), health.clone());
         let look = move || {
             let status = health.status();
             let text = match status.state {
@@ -70,7 +82,8 @@ impl Source {
             health: SourceHealth {
                 source: ledger::source(connector.bucket().name()),
                 look: Arc::new(look),
-                measure: Arc::new(|_| {}),
+                measure: Arc::new(move |metrics| metrics.bucket(&bucket, &measured.status())),
+                bucket: Some((name, reported)),
             },
             run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
         }
@@ -96,6 +109,7 @@ impl Source {
                 source: schedule::source(&trigger),
                 look: Arc::new(look),
                 measure: Arc::new(move |metrics| metrics.ticks(&trigger, &measured.status())),
+                bucket: None,
             },
             run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
         }
@@ -124,6 +138,7 @@ impl Source {
                     let status = measured.status();
                     metrics.held(&name, status.held, status.broken);
                 }),
+                bucket: None,
             },
             run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
         }
@@ -153,6 +168,7 @@ impl Source {
                     let status = measured.status();
                     metrics.held(&name, status.held, status.broken);
                 }),
+                bucket: None,
             },
             run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
         }
@@ -171,6 +187,7 @@ impl Source {
                 source: "http".into(),
                 look: Arc::new(look),
                 measure: Arc::new(move |metrics| metrics.http(&measured.status())),
+                bucket: None,
             },
             run: Box::new(move |intake, stop| Box::pin(bound.run(intake, stop, drain))),
         }

@@ -8,6 +8,8 @@ mod kafka;
 mod proxy;
 mod s3;
 mod services;
+#[path = "../services/synthetic.rs"]
+pub mod synthetic;
 
 use std::{
     fs,

@@ -12,6 +12,9 @@ use super::{
 /// The bytes that a copy keeps in memory at a time.
 const CHUNK: u64 = 8 << 20;
 
+/// The most parts that S3 takes: objects of more chunks are copied in larger ones.
+const PARTS: u64 = 10_000;
+
 impl Bucket {
     /// Copies the version `etag` of an object and returns the etag of the copy, which carries `hops`. Whatever was at
     /// `to_key` is replaced at once, when all of the copy is durable; no other version is ever
@@ -58,13 +61,11 @@ impl Bucket {
         to: &Bucket,
         to_key: &str,
     ) -> Result<(), Error> {
+        let length = CHUNK.max(size.div_ceil(PARTS));
         let mut offset = 0;
         while offset < size {
-            let range = ByteRange {
-                offset,
-                length: CHUNK,
-            };
-            let part = self.read(key, Some(etag), Some(range), CHUNK).await?;
+            let range = ByteRange { offset, length };
+            let part = self.read(key, Some(etag), Some(range), length).await?;
             offset += part.len() as u64;
             let put = upload.put_part(part.into()).await;
             put.map_err(|e| to.failed_write(to_key, e))?;

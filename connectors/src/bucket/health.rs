@@ -1,13 +1,18 @@
 //! What a bucket's connector says of itself, for readiness and metrics. Reading it costs nothing
 //! to the connector.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use tidemill_core::time::Timestamp;
 use tokio::sync::watch;
+
+use super::lag::{Lag, Lags};
 
 /// How new objects are found at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,29 @@ pub enum State {
     FolderMissing,
 }
 
+/// How an object was noticed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticedBy {
+    /// Something told of it: the watcher of a folder.
+    Notification,
+    /// A listing, or a scan of a folder, came upon it.
+    Listing,
+}
+
+/// The objects that were noticed since the connector started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noticed {
+    /// First by a notification.
+    pub by_notification: u64,
+    /// First by a listing. Those of the first listing are among them.
+    pub by_listing: u64,
+    /// First by a listing, although there was to be a notification.
+    pub missed: u64,
+    /// How late objects were noticed after they were written, by the store's clock; the first
+    /// listing left out. Absent, there were none.
+    pub lag: Option<Lag>,
+}
+
 /// A bucket's connector at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -45,6 +73,10 @@ pub struct Status {
     pub waiting: u64,
     /// When the last scan ended.
     pub last_scan: Option<Timestamp>,
+    /// How long it took.
+    pub took: Duration,
+    /// What was noticed, and how.
+    pub noticed: Noticed,
 }
 
 /// A handle on the status of a connector. Clones share it.
@@ -59,6 +91,11 @@ struct Inner {
     refused: AtomicU64,
     waiting: AtomicU64,
     last_scan: AtomicI64,
+    took_ms: AtomicU64,
+    by_notification: AtomicU64,
+    by_listing: AtomicU64,
+    missed: AtomicU64,
+    lags: Lags,
 }
 
 const NEVER: i64 = i64::MIN;
@@ -72,6 +109,11 @@ impl Health {
             refused: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             last_scan: AtomicI64::new(NEVER),
+            took_ms: AtomicU64::new(0),
+            by_notification: AtomicU64::new(0),
+            by_listing: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+            lags: Lags::default(),
         }))
     }
 
@@ -87,6 +129,13 @@ impl Health {
             refused: self.0.refused.load(Relaxed),
             waiting: self.0.waiting.load(Relaxed),
             last_scan: (last_scan != NEVER).then_some(Timestamp(last_scan)),
+            took: Duration::from_millis(self.0.took_ms.load(Relaxed)),
+            noticed: Noticed {
+                by_notification: self.0.by_notification.load(Relaxed),
+                by_listing: self.0.by_listing.load(Relaxed),
+                missed: self.0.missed.load(Relaxed),
+                lag: self.0.lags.lag(),
+            },
         }
     }
 
@@ -108,7 +157,9 @@ impl Health {
         })
     }
 
-    pub(super) fn scanned(&self, at: Timestamp, refused: u64) {
+    pub(super) fn scanned(&self, at: Timestamp, took: Duration, refused: u64) {
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.0.took_ms.store(took, Relaxed);
         self.0.refused.store(refused, Relaxed);
         self.0.last_scan.store(at.0, Relaxed);
         self.0
@@ -122,6 +173,23 @@ impl Health {
 
     pub(super) fn offered(&self) {
         self.0.offered.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an object that was offered. `lag` is the time since it was written.
+    pub(super) fn noticed(&self, by: NoticedBy, lag: Duration) {
+        let (ready, watching) = {
+            let state = self.0.state.borrow();
+            (state.1, state.0 == State::Watching)
+        };
+        let (count, missed) = match by {
+            NoticedBy::Notification => (&self.0.by_notification, false),
+            NoticedBy::Listing => (&self.0.by_listing, ready && watching),
+        };
+        count.fetch_add(1, Relaxed);
+        self.0.missed.fetch_add(missed.into(), Relaxed);
+        if ready {
+            self.0.lags.add(lag);
+        }
     }
 
     pub(super) fn refused(&self) {

@@ -44,6 +44,7 @@ mod health;
 mod hints;
 mod key;
 mod known;
+mod lag;
 mod list;
 mod notice;
 mod observe;
@@ -71,8 +72,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use destination::{BeforeWrite, BucketDestination};
 pub use error::Error;
-pub use health::{Health, State, Status};
+pub use health::{Health, Noticed, NoticedBy, State, Status};
 pub use key::Refusal;
+pub use lag::Lag;
 pub use open::OpenError;
 pub use plan::{Place, Settings};
 pub use remote::{ProfileError, RemoteSettings, Traffic};

@@ -21,7 +21,7 @@ use crate::clock;
 
 use super::{
     error::Error,
-    health::Health,
+    health::{Health, NoticedBy},
     key::Refusal,
     pending::{Need, NotYet},
     store::{Bucket, Look},
@@ -71,6 +71,7 @@ impl Observer {
         key: &str,
         mut known: Option<LedgerEntry>,
         need: Need,
+        by: NoticedBy,
     ) -> Outcome {
         let mut duplicates = 0;
         let mut backoff = Backoff::new(&self.tuning);
@@ -109,6 +110,9 @@ impl Observer {
             match self.intake.offer(offer).await {
                 Ok(Receipt::Accepted { .. }) => {
                     self.health.offered();
+                    if let Some(object) = &seen {
+                        self.health.noticed(by, now.since(object.modified));
+                    }
                     return otherwise;
                 }
                 Ok(Receipt::Duplicate | Receipt::Reused) => duplicates += 1,

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    health::State,
+    health::{NoticedBy, State},
     observe::{Observer, Outcome},
     pending::Need,
     remote::{Page, Remote},
@@ -128,7 +128,7 @@ impl Poll {
         if !health.status().ready {
             tracing::info!(bucket, objects, ?took, "the first listing is done");
         }
-        health.scanned(clock::now(), refused);
+        health.scanned(clock::now(), took, refused);
         health.set(State::Listing);
         if let Some(known) = state {
             self.state = Some(self.observer.scanned(known).await.ok_or(Stopping)?);
@@ -208,7 +208,9 @@ impl Poll {
             .map(|(key, known)| {
                 let observer = &observer;
                 async move {
-                    let outcome = observer.observe(&key, known, Need::Nothing).await;
+                    let outcome = observer
+                        .observe(&key, known, Need::Nothing, NoticedBy::Listing)
+                        .await;
                     (key, outcome)
                 }
             })

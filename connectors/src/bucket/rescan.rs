@@ -209,7 +209,7 @@ impl Source {
         if !health.status().ready {
             tracing::info!(bucket, objects, ?took, "the first scan is done");
         }
-        health.scanned(clock::now(), refused);
+        health.scanned(clock::now(), took, refused);
         let (observer, state) = (self.observer.clone(), self.state);
         self.work.push(Box::pin(async move {
             Done::Kept(observer.scanned(state).await)

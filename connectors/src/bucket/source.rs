@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     folder::Folder,
-    health::State,
+    health::{NoticedBy, State},
     hints::Hints,
     observe::{Observer, Outcome},
     pending::{Change, Need, Pending},
@@ -244,8 +244,12 @@ impl Source {
         origin: Origin,
     ) {
         let observer = self.observer.clone();
+        let by = match origin {
+            Origin::Hint => NoticedBy::Notification,
+            Origin::Scan(_) => NoticedBy::Listing,
+        };
         self.work.push(Box::pin(async move {
-            let outcome = observer.observe(&key, known, need).await;
+            let outcome = observer.observe(&key, known, need, by).await;
             Done::Observed(key, origin, outcome)
         }));
     }

@@ -19,6 +19,7 @@ use crate::{
     clock,
     dispatcher::{RedriveError, redrive as redriving},
     operations,
+    sources::SourceHealth,
     views::{InvokedView, RedrivenView},
 };
 
@@ -94,6 +95,11 @@ pub(super) async fn redrive(
 
 pub(super) async fn purge(State(admin): State<Arc<Admin>>, Path(id): Path<DeliveryId>) -> Response {
     answer(redriving::purge(&**admin.dispatcher.journal(), id).await)
+}
+
+pub(super) async fn buckets(State(admin): State<Arc<Admin>>) -> Response {
+    let buckets = admin.sources.iter().filter_map(SourceHealth::bucket);
+    Json(buckets.collect::<Vec<_>>()).into_response()
 }
 
 pub(super) async fn invoke(

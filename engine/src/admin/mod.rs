@@ -77,6 +77,7 @@ pub async fn serve(
         .route("/api/dead-letters/{id}", get(api::show))
         .route("/api/dead-letters/{id}", delete(api::purge))
         .route("/api/dead-letters/{id}/redrive", post(api::redrive))
+        .route("/api/buckets", get(api::buckets))
         .route("/api/invoke/{function}", post(api::invoke))
         .layer(DefaultBodyLimit::max(BODY))
         .route_layer(middleware::from_fn_with_state(admin.clone(), guard));

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod buckets;
 mod build;
 mod check;
 mod dead_letters;
@@ -63,6 +64,9 @@ enum Command {
     /// Look into dead letters, run them again, or throw them away.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Look into how buckets are listened to.
+    #[command(subcommand)]
+    Buckets(buckets::Buckets),
     /// Tell when schedules tick.
     #[command(subcommand)]
     Schedule(schedule::Schedules),
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Build(build) => build.run(),
         Command::Invoke(invoke) => invoke.run(cli.log),
         Command::DeadLetters(dead_letters) => dead_letters.run(),
+        Command::Buckets(buckets) => buckets.run(),
         Command::Schedule(schedules) => schedules.run(),
     };
     match done {

@@ -57,7 +57,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn new(address: &str, token: Option<Secret>) -> Client {
+    pub(super) fn new(address: &str, token: Option<Secret>) -> Client {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(ANSWER))
             .http_status_as_error(false)
@@ -67,6 +67,11 @@ impl Client {
             base: format!("http://{address}"),
             token,
         }
+    }
+
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        self.answer(self.authorized(request).call())
     }
 
     pub(super) fn post<T: DeserializeOwned>(

@@ -9,6 +9,7 @@ mod figure;
 mod guest;
 mod ids;
 mod kafka;
+mod listing;
 mod machine;
 mod measure;
 mod report;
@@ -17,6 +18,10 @@ mod site;
 #[path = "../../services/addresses.rs"]
 #[allow(dead_code, reason = "not every service is measured")]
 mod addresses;
+
+#[path = "../../services/synthetic.rs"]
+#[allow(dead_code, reason = "not all that it can is measured")]
+mod synthetic;
 
 use std::path::{Path, PathBuf};
 
@@ -44,6 +49,8 @@ enum Scenario {
     Kafka,
     /// Batches over single events.
     Batch,
+    /// The first look at a large bucket.
+    Listing,
 }
 
 /// How thoroughly to measure.
@@ -85,6 +92,7 @@ fn main() -> Result<()> {
             Scenario::Amqp => amqp::run(effort),
             Scenario::Kafka => kafka::run(effort),
             Scenario::Batch => kafka::run_batches(effort),
+            Scenario::Listing => listing::run(effort),
         };
         figures.extend(found.with_context(|| format!("{scenario:?} could not be measured"))?);
     }
