@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use tidemill_core::{
-    ledger::{self, BucketMove, BucketState, Forget, LedgerEntry, LedgerMove, Object},
+    ledger::{BucketMove, BucketState, Forget, LedgerEntry, Object},
     limits,
     time::Timestamp,
 };
@@ -33,31 +33,27 @@ impl Observer {
         Some(state)
     }
 
-    /// The step that takes an object for old, if it is: it was there when the bucket began, and no
-    /// scan has been through since.
-    pub(super) fn is_old(
-        &self,
-        state: &BucketState,
-        object: &Object,
-        known: Option<&LedgerEntry>,
-    ) -> Option<LedgerMove> {
-        let old =
-            self.only_new && !state.complete && known.is_none() && object.modified < state.began;
-        if !old {
-            return None;
-        }
-        let (bucket, forgotten) = (self.bucket.name(), self.forgotten.load(Relaxed));
-        let now = clock::now();
-        let (step, _) = ledger::observe(bucket, &object.key, None, forgotten, Some(object), now)?;
-        Some(step)
+    /// What the ledger, which does not know it, is to know of an object that is old: it was there when the bucket began, and
+    /// no scan has been through since.
+    pub(super) fn old(&self, state: &BucketState, object: &Object) -> Option<LedgerEntry> {
+        let old = self.only_new && !state.complete && object.modified < state.began;
+        old.then(|| LedgerEntry {
+            key: object.key.clone(),
+            etag: Some(object.etag.clone()),
+            size: object.size,
+            modified: object.modified,
+            deletes: self.forgotten.load(Relaxed),
+        })
     }
 
     /// Notes objects that are no news; absent, the engine is stopping.
-    pub(super) async fn note(&self, steps: Vec<LedgerMove>) -> Option<()> {
-        if steps.is_empty() {
+    pub(super) async fn note(&self, objects: Vec<LedgerEntry>) -> Option<()> {
+        if objects.is_empty() {
             return Some(());
         }
-        self.persist(|| self.intake.note(steps.clone())).await
+        let bucket = self.bucket.name();
+        self.persist(|| self.intake.note(bucket, objects.clone()))
+            .await
     }
 
     /// Keeps that a scan was through, and has the ledger forget what went long ago.

@@ -155,6 +155,22 @@ impl Observer {
         .await
     }
 
+    /// The next of what the ledger knows of keys after `after` up to `until`, whether they are there
+    /// or not.
+    pub(super) async fn ledger_range(
+        &self,
+        after: Option<String>,
+        until: Option<String>,
+        limit: usize,
+    ) -> Option<Vec<LedgerEntry>> {
+        let bucket = self.bucket.name();
+        self.persist(|| {
+            self.intake
+                .ledger_range(bucket, after.clone(), until.clone(), limit)
+        })
+        .await
+    }
+
     pub(super) async fn persist<'a, T>(
         &self,
         ask: impl Fn() -> BoxFuture<'a, Result<T, IntakeError>>,

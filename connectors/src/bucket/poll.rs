@@ -5,28 +5,27 @@
 //! It decides nothing about events: the ledger says what is news, and an observation looks again.
 
 use std::{
-    collections::{HashSet, VecDeque},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
 use tidemill_core::{
-    ledger::{BucketState, LedgerEntry},
+    ledger::{BucketState, LedgerEntry, Object},
     time::Timestamp,
 };
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     health::{NoticedBy, State},
+    key::Refusal,
     observe::{Observer, Outcome},
     pending::Need,
     remote::{Page, Remote},
     report::Reports,
-    source::by_key,
-    tuning::{BATCH, LOOKS, PAGE, Tuning, UNREACHABLE},
+    tuning::{LOOKS, NOTES, PAGE, Tuning, UNREACHABLE},
 };
 use crate::clock;
 
@@ -37,18 +36,9 @@ pub(super) struct Poll {
     observer: Arc<Observer>,
     remote: Remote,
     rescan: Duration,
-    reports: Reports,
+    reports: Mutex<Reports>,
     /// What is known of the bucket; absent, it has not begun.
     state: Option<BucketState>,
-}
-
-/// The ledger, read along with a listing.
-#[derive(Default)]
-struct Reading {
-    entries: VecDeque<LedgerEntry>,
-    /// Where the next page begins.
-    after: Option<String>,
-    through: bool,
 }
 
 impl Poll {
@@ -62,7 +52,7 @@ impl Poll {
             observer: Arc::new(Observer { tuning, ..observer }),
             remote,
             rescan,
-            reports: Reports::default(),
+            reports: Mutex::default(),
             state: None,
         }
     }
@@ -85,13 +75,12 @@ impl Poll {
 
     async fn scan(&mut self) -> Result<(), Stopping> {
         let (started, bucket) = (Instant::now(), self.remote.name().to_owned());
-        let mut reading = Reading::default();
-        let mut after = None;
+        let (mut after, mut notes) = (None, Notes::default());
         let (mut objects, mut refused) = (0, 0);
         let mut next_progress = started + self.observer.tuning.progress;
         let mut state = self.state;
+        let mut page = self.page(None).await;
         loop {
-            let page = self.page(after.as_deref()).await;
             let known = match state {
                 Some(known) => known,
                 // Its times have whole seconds.
@@ -105,10 +94,18 @@ impl Poll {
             objects += page.objects.len() as u64;
             refused += page.refused.len() as u64;
             for (key, why) in &page.refused {
-                self.reports.refused(&bucket, Path::new(key), why);
+                self.report(key, why);
             }
-            let candidates = self.candidates(&page, &mut reading, &known).await?;
-            self.observe(candidates).await?;
+            // The store makes the next page meanwhile.
+            let next = async {
+                match page.more {
+                    true => Some(self.page(page.last.as_deref()).await),
+                    false => None,
+                }
+            };
+            let compared = self.compare(&page, after, &known, &mut notes);
+            let (next, compared) = tokio::join!(next, compared);
+            compared?;
             self.observer.health.found(objects);
             if Instant::now() >= next_progress {
                 next_progress = Instant::now() + self.observer.tuning.progress;
@@ -118,11 +115,11 @@ impl Poll {
                 };
                 tracing::info!(bucket, objects, offered, waiting, "listing");
             }
-            if !page.more {
-                break;
-            }
+            let Some(next) = next else { break };
             after = page.last;
+            page = next;
         }
+        notes.finish().await?;
         let (took, health) = (started.elapsed(), &self.observer.health);
         tracing::debug!(bucket, objects, refused, ?took, "listed");
         if !health.status().ready {
@@ -134,6 +131,12 @@ impl Poll {
             self.state = Some(self.observer.scanned(known).await.ok_or(Stopping)?);
         }
         Ok(())
+    }
+
+    fn report(&self, key: &str, why: &Refusal) {
+        let reports = self.reports.lock();
+        let mut reports = reports.unwrap_or_else(PoisonError::into_inner);
+        reports.refused(self.remote.name(), Path::new(key), why);
     }
 
     /// The next page of the listing, however long the store does not answer.
@@ -165,42 +168,51 @@ impl Poll {
         }
     }
 
-    /// What listing and ledger do not agree on, up to the end of the page.
-    async fn candidates(
+    /// Compares a page, which begins behind `after`, with what the ledger knows of the same keys, and
+    /// has noted or observed what they do not agree on.
+    async fn compare(
         &self,
         page: &Page,
-        reading: &mut Reading,
+        mut after: Option<String>,
         state: &BucketState,
-    ) -> Result<Vec<(String, Option<LedgerEntry>)>, Stopping> {
-        let keys = page.objects.iter().map(|object| object.key.clone());
-        let known = self.observer.ledger(keys.collect()).await;
-        let mut known = by_key(known.ok_or(Stopping)?);
-        let (mut candidates, mut old) = (Vec::new(), Vec::new());
-        for object in &page.objects {
-            let entry = known.remove(&object.key);
-            let etag = entry.as_ref().and_then(|entry| entry.etag.as_deref());
-            if etag == Some(&object.etag) {
-                continue;
+        notes: &mut Notes,
+    ) -> Result<(), Stopping> {
+        let until = page.last.clone().filter(|_| page.more);
+        let mut objects = page.objects.iter().peekable();
+        loop {
+            let entries = self.observer.ledger_range(after, until.clone(), PAGE);
+            let entries = entries.await.ok_or(Stopping)?;
+            let through = entries.len() < PAGE;
+            after = entries.last().map(|entry| entry.key.clone());
+            let (mut candidates, mut old) = (Vec::new(), Vec::new());
+            let mut unknown = |object: &Object| match self.observer.old(state, object) {
+                Some(entry) => old.push(entry),
+                None => candidates.push((object.key.clone(), None)),
+            };
+            let mut known = Vec::new();
+            for entry in entries {
+                while let Some(object) = objects.next_if(|object| object.key < entry.key) {
+                    unknown(object);
+                }
+                let object = objects.next_if(|object| object.key == entry.key);
+                if entry.etag.as_deref() != object.map(|object| object.etag.as_str()) {
+                    known.push((entry.key.clone(), Some(entry)));
+                }
             }
-            match self.observer.is_old(state, object, entry.as_ref()) {
-                Some(step) => old.push(step),
-                None => candidates.push((object.key.clone(), entry)),
+            if through {
+                objects.by_ref().for_each(unknown);
+            }
+            candidates.extend(known);
+            notes.add(&self.observer, old).await?;
+            self.observe(candidates).await?;
+            if through {
+                return Ok(());
             }
         }
-        self.observer.note(old).await.ok_or(Stopping)?;
-        let listed: HashSet<&str> = page.objects.iter().map(|o| o.key.as_str()).collect();
-        let end = page.last.as_deref().filter(|_| page.more);
-        while let Some(entry) = reading.next(&self.observer, end).await? {
-            if !listed.contains(entry.key.as_str()) {
-                candidates.push((entry.key.clone(), Some(entry)));
-            }
-        }
-        reading.pass(end);
-        Ok(candidates)
     }
 
     async fn observe(
-        &mut self,
+        &self,
         candidates: Vec<(String, Option<LedgerEntry>)>,
     ) -> Result<(), Stopping> {
         let observer = self.observer.clone();
@@ -218,10 +230,7 @@ impl Poll {
         while let Some((key, outcome)) = outcomes.next().await {
             match outcome {
                 Outcome::Known | Outcome::Folder | Outcome::NotYet(_) | Outcome::FolderMissing => {}
-                Outcome::Refused(why) => {
-                    let bucket = self.remote.name();
-                    self.reports.refused(bucket, Path::new(&key), &why);
-                }
+                Outcome::Refused(why) => self.report(&key, &why),
                 Outcome::Failed(error) => {
                     let bucket = self.remote.name();
                     tracing::warn!(bucket, "{}; the next listing tries again", error.chain());
@@ -233,33 +242,38 @@ impl Poll {
     }
 }
 
-impl Reading {
-    /// The next object that the ledger believes to exist, up to `end`; absent, to the last.
-    async fn next(
+/// What is being noted while the listing goes on.
+#[derive(Default)]
+struct Notes(JoinSet<Option<()>>);
+
+impl Notes {
+    async fn add(
         &mut self,
-        observer: &Observer,
-        end: Option<&str>,
-    ) -> Result<Option<LedgerEntry>, Stopping> {
-        if self.entries.is_empty() && !self.through {
-            let page = observer.ledger_page(self.after.clone(), BATCH).await;
-            let page = page.ok_or(Stopping)?;
-            match page.last() {
-                Some(last) => self.after = Some(last.key.clone()),
-                None => self.through = true,
-            }
-            self.entries.extend(page);
+        observer: &Arc<Observer>,
+        old: Vec<LedgerEntry>,
+    ) -> Result<(), Stopping> {
+        if old.is_empty() {
+            return Ok(());
         }
-        let within = |entry: &LedgerEntry| end.is_none_or(|end| entry.key.as_str() <= end);
-        match self.entries.front() {
-            Some(entry) if within(entry) => Ok(self.entries.pop_front()),
-            _ => Ok(None),
+        while self.0.len() >= NOTES {
+            self.next().await?;
         }
+        let observer = observer.clone();
+        self.0.spawn(async move { observer.note(old).await });
+        Ok(())
     }
 
-    /// Leaves out what came into the ledger up to `end` since it was read: it was listed.
-    fn pass(&mut self, end: Option<&str>) {
-        if self.entries.is_empty() && end > self.after.as_deref() {
-            self.after = end.map(str::to_owned);
+    /// Waits until all of it is durable.
+    async fn finish(mut self) -> Result<(), Stopping> {
+        while !self.0.is_empty() {
+            self.next().await?;
         }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<(), Stopping> {
+        let noted = self.0.join_next().await;
+        // Who panicked has noted nothing: the engine has to look again.
+        noted.and_then(Result::ok).flatten().ok_or(Stopping)
     }
 }

@@ -115,8 +115,10 @@ impl Source {
             if etag == Some(&object.etag) || busy {
                 continue;
             }
-            if let Some(step) = self.observer.is_old(&self.state, &object, entry.as_ref()) {
-                old.push(step);
+            if entry.is_none()
+                && let Some(entry) = self.observer.old(&self.state, &object)
+            {
+                old.push(entry);
                 continue;
             }
             match Need::SCANNED.check(&object, wall, now, &self.observer.tuning) {

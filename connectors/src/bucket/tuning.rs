@@ -69,3 +69,7 @@ pub(super) const UNREACHABLE: Duration = Duration::from_secs(30);
 /// How many keys that went long ago the ledger forgets in one commit: few enough that others do not
 /// wait for long.
 pub(super) const FORGET: usize = 4096;
+
+/// How many pages of objects that are no news wait for the journal at a time, while the listing goes
+/// on.
+pub(super) const NOTES: usize = 4;

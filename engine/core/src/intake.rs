@@ -139,9 +139,23 @@ pub trait Ledgers: Intake {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>>;
 
-    /// Takes steps of ledgers without events: of objects that are no news. A step that is not taken
-    /// from where the ledger stands is left out.
-    fn note(&self, steps: Vec<LedgerMove>) -> BoxFuture<'_, Result<(), IntakeError>>;
+    /// The next `limit` entries of the ledger, whether their objects exist or not, by key, after
+    /// `after` and up to `until`; absent, from its beginning, and to its end.
+    fn ledger_range(
+        &self,
+        bucket: &str,
+        after: Option<String>,
+        until: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>>;
+
+    /// Takes objects into the ledger without events: they are no news. Keys that the ledger knows
+    /// are left out.
+    fn note(
+        &self,
+        bucket: &str,
+        objects: Vec<LedgerEntry>,
+    ) -> BoxFuture<'_, Result<(), IntakeError>>;
 
     /// What is known of the bucket; absent, it was never listened to.
     fn bucket(&self, bucket: &str) -> BoxFuture<'_, Result<Option<BucketState>, IntakeError>>;

@@ -28,8 +28,8 @@ use tidemill_core::{
 pub use lock::{DataLock, LockError, LockInfo};
 pub use sqlite::{OpenError, RunningClock, SqliteJournal, SqliteOptions};
 pub use unit::{
-    Accepted, Added, EventId, KeyDone, KvRead, KvWrite, NewDelivery, OffsetsMove, PartitionOf,
-    Settle, Unit, UnitResult, UsageEntry, WrittenObject,
+    Accepted, Added, EventId, KeyDone, KvRead, KvWrite, NewDelivery, Noted, OffsetsMove,
+    PartitionOf, Settle, Unit, UnitResult, UsageEntry, WrittenObject,
 };
 
 /// The version of a key's value: never used twice, 0 for a key that is not there.
@@ -224,6 +224,16 @@ pub trait Journal: Send + Sync {
         &self,
         bucket: &str,
         after: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, JournalError>>;
+
+    /// The next entries of the ledger, of objects that exist or not, by key, after `after` and up to
+    /// `until`.
+    fn ledger_range(
+        &self,
+        bucket: &str,
+        after: Option<String>,
+        until: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, JournalError>>;
 

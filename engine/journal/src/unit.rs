@@ -7,7 +7,7 @@ use tidemill_core::{
     delivery::{AttemptRecord, Cause, Redrive, Seq, Work},
     event::Event,
     identity::DeliveryId,
-    ledger::{BucketMove, LedgerMove},
+    ledger::{BucketMove, LedgerEntry, LedgerMove},
     outcome::{Reply, Usage},
     schedule::CursorMove,
     time::Timestamp,
@@ -31,6 +31,8 @@ pub struct Unit {
     pub accept: Vec<Accepted>,
     /// Steps of the ledgers of buckets.
     pub ledger: Vec<LedgerMove>,
+    /// Objects that go into a ledger without events.
+    pub noted: Option<Noted>,
     /// Changes of what is known of buckets as a whole.
     pub buckets: Vec<BucketMove>,
     /// Objects that the engine itself wrote.
@@ -202,6 +204,15 @@ impl NewDelivery {
             only_if_last: None,
         }
     }
+}
+
+/// Objects that go into the ledger of a bucket without events. Keys that it knows are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// The bucket's name in the plan.
+    pub bucket: String,
+    /// What is known of them from now on.
+    pub objects: Vec<LedgerEntry>,
 }
 
 /// An object that the engine itself wrote, and after how many hops. The journal keeps the last one

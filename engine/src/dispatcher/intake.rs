@@ -11,7 +11,7 @@ use tidemill_core::{
     schedule::{Cursor, CursorMove},
     time::Timestamp,
 };
-use tidemill_journal::{Accepted, Found, JournalError, Unit, UnitResult};
+use tidemill_journal::{Accepted, Found, JournalError, Noted, Unit, UnitResult};
 
 use super::Dispatcher;
 use crate::{clock, trace};
@@ -51,12 +51,28 @@ impl Ledgers for EngineIntake {
         Box::pin(async move { entries.await.map_err(refusal) })
     }
 
-    fn note(&self, steps: Vec<LedgerMove>) -> BoxFuture<'_, Result<(), IntakeError>> {
-        let unit = |step| Unit {
-            ledger: vec![step],
+    fn ledger_range(
+        &self,
+        bucket: &str,
+        after: Option<String>,
+        until: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>> {
+        let entries = self.0.journal.ledger_range(bucket, after, until, limit);
+        Box::pin(async move { entries.await.map_err(refusal) })
+    }
+
+    fn note(
+        &self,
+        bucket: &str,
+        objects: Vec<LedgerEntry>,
+    ) -> BoxFuture<'_, Result<(), IntakeError>> {
+        let bucket = bucket.to_owned();
+        let unit = Unit {
+            noted: Some(Noted { bucket, objects }),
             ..Unit::default()
         };
-        Box::pin(self.0.noted(steps.into_iter().map(unit).collect()))
+        Box::pin(self.0.noted(unit))
     }
 
     fn bucket(&self, bucket: &str) -> BoxFuture<'_, Result<Option<BucketState>, IntakeError>> {
@@ -69,7 +85,7 @@ impl Ledgers for EngineIntake {
             buckets: vec![step],
             ..Unit::default()
         };
-        Box::pin(self.0.noted(vec![unit]))
+        Box::pin(self.0.noted(unit))
     }
 
     fn gone(
@@ -176,11 +192,9 @@ impl Dispatcher {
     }
 
     /// Commits what a connector notes that is no event.
-    async fn noted(&self, units: Vec<Unit>) -> Result<(), IntakeError> {
+    async fn noted(&self, unit: Unit) -> Result<(), IntakeError> {
         self.open()?;
-        let results = self.journal.commit(units).await;
-        let results = results.inspect_err(|error| self.watch(error));
-        results.map(drop).map_err(refusal)
+        self.offered(unit).await.map(drop)
     }
 
     /// Commits what a connector brings, once; it tries again itself.

@@ -11,7 +11,7 @@ use tidemill_core::{
     BoxFuture,
     event::Event,
     intake::{Intake, IntakeError, Ledgers, Mark, Offer, Receipt},
-    ledger::{BucketMove, BucketState, Forget, Gone, LedgerEntry, LedgerMove},
+    ledger::{BucketMove, BucketState, Forget, Gone, LedgerEntry},
     time::Timestamp,
 };
 use tokio::sync::watch;
@@ -171,12 +171,26 @@ impl Ledgers for Ledger {
         Box::pin(std::future::ready(Ok(page)))
     }
 
-    fn note(&self, steps: Vec<LedgerMove>) -> BoxFuture<'_, Result<(), IntakeError>> {
+    fn ledger_range(
+        &self,
+        _: &str,
+        after: Option<String>,
+        until: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>> {
+        let page = self.with(|l| {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let to = until.map_or(Bound::Unbounded, Bound::Included);
+            let range = l.entries.range::<String, _>((from, to));
+            range.map(|(_, e)| e.clone()).take(limit).collect()
+        });
+        Box::pin(std::future::ready(Ok(page)))
+    }
+
+    fn note(&self, _: &str, objects: Vec<LedgerEntry>) -> BoxFuture<'_, Result<(), IntakeError>> {
         self.with(|l| {
-            for step in steps {
-                if l.entries.get(&step.to.key) == step.from.as_ref() {
-                    l.entries.insert(step.to.key.clone(), step.to);
-                }
+            for object in objects {
+                l.entries.entry(object.key.clone()).or_insert(object);
             }
         });
         Box::pin(std::future::ready(Ok(())))

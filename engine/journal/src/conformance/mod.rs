@@ -205,6 +205,7 @@ macro_rules! conformance {
             state::a_version_never_returns
             state::keys_are_paged
             state::ledgers_move_from_where_they_stand
+            state::objects_are_noted_if_they_are_unknown
             state::ledgers_forget_what_went_long_ago
             state::hops_are_kept_until_noticed
             progress::cursors_move_from_where_they_stand

@@ -251,6 +251,7 @@ fn unit(model: &Memory, draft: Draft) -> Unit {
     let (bucket, group) = ("b".to_owned(), "g".to_owned());
     Unit {
         settle,
+        noted: None,
         buckets: Vec::new(),
         reads: (draft.reads.into_iter())
             .map(|(key, right)| {

@@ -11,7 +11,7 @@ use super::{
     progress::{DAY, cursor, key, keys, offsets, remember},
     *,
 };
-use crate::{KvRead, KvWrite, UnitResult::*, UsageEntry, WrittenObject};
+use crate::{KvRead, KvWrite, Noted, UnitResult::*, UsageEntry, WrittenObject};
 
 fn read(key: &str, version: i64) -> KvRead {
     KvRead {
@@ -210,6 +210,43 @@ pub async fn keys_are_paged(store: Store) {
     );
 }
 
+pub async fn objects_are_noted_if_they_are_unknown(store: Store) {
+    store.add(ledger(None, entry("known", Some("1")))).await;
+    for (key, etag) in [("new", "1"), ("other", "9")] {
+        let written = vec![WrittenObject {
+            bucket: "b".into(),
+            key: key.into(),
+            etag: etag.into(),
+            hops: 3,
+        }];
+        store
+            .add(Unit {
+                written,
+                ..Unit::default()
+            })
+            .await;
+    }
+    let objects = ["known", "new", "other"].map(|key| LedgerEntry {
+        size: 77,
+        ..entry(key, Some("1"))
+    });
+    let unit = Unit {
+        noted: Some(Noted {
+            bucket: "b".into(),
+            objects: objects.to_vec(),
+        }),
+        ..Unit::default()
+    };
+    store.add(unit.clone()).await;
+    store.add(unit).await;
+    let page = store.journal().ledger_page("b", None, 9).await.unwrap();
+    let known = [&entry("known", Some("1")), &objects[1], &objects[2]];
+    assert_eq!(page.iter().collect::<Vec<_>>(), known);
+    let hops = async |key, etag| store.journal().hops("b", key, etag).await.unwrap();
+    assert_eq!(hops("new", "1").await, None, "it is noticed");
+    assert_eq!(hops("other", "9").await, Some(3), "it is yet to come");
+}
+
 pub async fn ledgers_forget_what_went_long_ago(mut store: Store) {
     let went = |key: &str, at, deletes| LedgerEntry {
         etag: None,
@@ -304,6 +341,16 @@ pub async fn ledgers_move_from_where_they_stand(mut store: Store) {
             .ledger_page("b", after.map(str::to_owned), limit)
             .await
     };
+    let range = async |after: Option<&str>, until: Option<&str>, limit| {
+        let (after, until) = (after.map(str::to_owned), until.map(str::to_owned));
+        let journal = store.journal();
+        let found = journal.ledger_range("b", after, until, limit).await;
+        let keys = found.unwrap().into_iter().map(|entry| entry.key);
+        keys.collect::<Vec<_>>()
+    };
+    assert_eq!(range(None, None, 9).await, ["", "gone", "k", "z"]);
+    assert_eq!(range(Some(""), Some("k"), 9).await, ["gone", "k"]);
+    assert_eq!(range(Some("gone"), None, 1).await, ["k"]);
     let all = [entry("", Some("1")), two, entry("z", Some("1"))];
     assert_eq!(page(None, 10).await.unwrap(), all, "what exists, by key");
     assert_eq!(page(Some(""), 1).await.unwrap(), all[1..2]);

@@ -16,7 +16,7 @@ use super::{
     turns,
 };
 use crate::{
-    Accepted, Added, KeyDone, KvWrite, NewDelivery, OffsetsMove, PartitionOf, Settle, Unit,
+    Accepted, Added, KeyDone, KvWrite, NewDelivery, Noted, OffsetsMove, PartitionOf, Settle, Unit,
     UnitResult,
 };
 
@@ -107,6 +107,9 @@ impl<'c> Applier<'c> {
         }
         for step in &unit.ledger {
             self.move_ledger(step)?;
+        }
+        if let Some(noted) = &unit.noted {
+            self.note(noted)?;
         }
         for step in &unit.buckets {
             let to = step.to;
@@ -338,6 +341,17 @@ impl<'c> Applier<'c> {
         if let Some(etag) = &to.etag {
             self.sql.delete_written.execute([bucket, &to.key, etag])?;
         }
+        Ok(())
+    }
+
+    fn note(&mut self, noted: &Noted) -> Result<()> {
+        let bucket = &noted.bucket;
+        for entry in &noted.objects {
+            let (size, modified) = (int(entry.size), entry.modified.0);
+            let row = params![bucket, entry.key, entry.etag, size, modified, entry.deletes];
+            self.sql.note.execute(row)?;
+        }
+        self.sql.delete_noticed.execute([bucket])?;
         Ok(())
     }
 

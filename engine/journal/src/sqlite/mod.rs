@@ -36,8 +36,8 @@ use tidemill_core::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    DeadLetterFilter, DeadLetterLine, Found, Journal, JournalError, KeyDone, PartitionOf, Pending,
-    Stats, Unit, UnitResult, UsageEntry, Versioned,
+    DeadLetterFilter, DeadLetterLine, Found, Journal, JournalError, KeyDone, Noted, PartitionOf,
+    Pending, Stats, Unit, UnitResult, UsageEntry, Versioned,
 };
 pub use open::OpenError;
 use reader::Readers;
@@ -200,6 +200,14 @@ fn failed(path: &Path, reason: String) -> OpenError {
     }
 }
 
+impl Noted {
+    fn weight(&self) -> usize {
+        let each =
+            |entry: &LedgerEntry| entry.key.len() + entry.etag.as_ref().map_or(0, String::len);
+        self.objects.iter().map(each).sum()
+    }
+}
+
 /// About how many bytes a unit writes.
 fn weight(unit: &Unit) -> usize {
     let values = unit.writes.iter().filter_map(|write| write.value.as_ref());
@@ -210,6 +218,7 @@ fn weight(unit: &Unit) -> usize {
         .sum::<usize>()
         + values.map(|value| value.len()).sum::<usize>()
         + replies.map(|reply| reply.body.len()).sum::<usize>()
+        + unit.noted.iter().map(Noted::weight).sum::<usize>()
 }
 
 impl Journal for SqliteJournal {
@@ -328,6 +337,17 @@ impl Journal for SqliteJournal {
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, JournalError>> {
         let bucket = bucket.to_owned();
         self.read(move |conn| queries::ledger_page(conn, &bucket, after.as_deref(), limit))
+    }
+
+    fn ledger_range(
+        &self,
+        bucket: &str,
+        after: Option<String>,
+        until: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, JournalError>> {
+        let bucket = bucket.to_owned();
+        self.read(move |conn| queries::ledger_range(conn, &bucket, after, until, limit))
     }
 
     fn bucket(&self, bucket: &str) -> BoxFuture<'_, Result<Option<BucketState>, JournalError>> {

@@ -258,6 +258,24 @@ pub fn ledger_page(
         .collect()
 }
 
+pub fn ledger_range(
+    conn: &Connection,
+    bucket: &str,
+    after: Option<String>,
+    until: Option<String>,
+    limit: usize,
+) -> Result<Vec<LedgerEntry>> {
+    // Every key sorts at or after the empty one.
+    let compare = if after.is_some() { ">" } else { ">=" };
+    let end = match until {
+        Some(_) => "AND key <= ?4",
+        None => "AND ?4 IS NULL",
+    };
+    let sql = format!("{LEDGER} AND key {compare} ?2 {end} ORDER BY key LIMIT ?3");
+    let range = (bucket, after.unwrap_or_default(), int(limit), until);
+    cached(conn, &sql)?.query_map(range, read_ledger)?.collect()
+}
+
 fn read_ledger(row: &Row<'_>) -> Result<LedgerEntry> {
     Ok(LedgerEntry {
         key: row.get(0)?,

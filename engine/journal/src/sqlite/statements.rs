@@ -97,6 +97,11 @@ statements! {
     set_ledger: "INSERT INTO ledger (bucket, key, etag, size, modified, deletes) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET etag = excluded.etag, \
         size = excluded.size, modified = excluded.modified, deletes = excluded.deletes";
+    note: "INSERT OR IGNORE INTO ledger (bucket, key, etag, size, modified, deletes) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    /// Those that the ledger stands at.
+    delete_noticed: "DELETE FROM written WHERE bucket = ?1 AND EXISTS (SELECT 1 FROM ledger \
+        WHERE ledger.bucket = ?1 AND ledger.key = written.key AND ledger.etag = written.etag)";
     set_bucket: "INSERT INTO buckets (bucket, began, complete, deletes) VALUES (?1, ?2, ?3, ?4) \
         ON CONFLICT DO UPDATE SET began = excluded.began, complete = excluded.complete, \
         deletes = excluded.deletes";
