@@ -113,7 +113,10 @@ fn a_large_bucket_is_listed_in_bounded_memory_and_what_is_new_is_found() {
     );
     assert!(last < idle + MORE, "{} MiB", last / MIB);
     let log = engine.stop();
-    assert!(objects < 1_000_000 || log.contains("\"message\":\"listing\""), "{log}");
+    assert!(
+        objects < 1_000_000 || log.contains("\"message\":\"listing\""),
+        "{log}"
+    );
 }
 
 #[test]

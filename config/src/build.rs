@@ -139,6 +139,7 @@ fn trigger(name: &str, table: &Table) -> Arc<TriggerPlan> {
             connection: amqp.string("connection"),
             queue: amqp.string("queue"),
             prefetch: u16::try_from(amqp.whole("prefetch")).unwrap_or(u16::MAX),
+            max_payload: amqp.whole("max_payload"),
             declare: amqp.flag("declare"),
         }),
         ("kafka", Some(kafka)) => SourcePlan::Kafka(kafka_source(kafka)),
@@ -215,6 +216,7 @@ fn kafka_source(table: &Table) -> KafkaSource {
             (None, "latest") => Start::Latest,
             (None, _) => Start::Earliest,
         },
+        max_payload: table.whole("max_payload"),
     }
 }
 

@@ -456,6 +456,8 @@ pub struct AmqpSource {
     pub queue: String,
     /// The most messages held at a time.
     pub prefetch: u16,
+    /// The largest body that is handled, in bytes.
+    pub max_payload: u64,
     /// Whether to declare the queue, if it is not there: a durable quorum queue with a dead-letter
     /// exchange.
     pub declare: bool,
@@ -473,6 +475,8 @@ pub struct KafkaSource {
     pub group: String,
     /// Where a group without offsets begins.
     pub start: Start,
+    /// The largest value that is handled, in bytes.
+    pub max_payload: u64,
 }
 
 /// Where a consumer group without offsets begins.

@@ -725,7 +725,7 @@ fn queues_and_topics() {
         batch = { max = 1 }
         [triggers.given]
         function = "f"
-        amqp = { connection = "vhost", queue = "Bestellungen für heute", prefetch = 10, declare = true }
+        amqp = { connection = "vhost", queue = "Bestellungen für heute", prefetch = 10, max_payload = "6MiB", declare = true }
         idempotency = { key = "$.id" }
         order_by = "$.customer"
         batch = { max = 10, wait = "0s", bytes = "64KiB" }
@@ -792,6 +792,7 @@ fn queues_and_topics() {
         connection: "plain".into(),
         queue: "orders".into(),
         prefetch: 256,
+        max_payload: 32 << 20,
         declare: false,
     };
     assert_eq!(amqp("plain"), expected);
@@ -799,6 +800,7 @@ fn queues_and_topics() {
         connection: "vhost".into(),
         queue: "Bestellungen für heute".into(),
         prefetch: 10,
+        max_payload: 6 << 20,
         declare: true,
     };
     assert_eq!(amqp("given"), expected);
@@ -830,6 +832,7 @@ fn queues_and_topics() {
         topics: vec!["a".into(), "b".into()],
         group: "tidemill".into(),
         start: Start::Earliest,
+        max_payload: 32 << 20,
     };
     assert_eq!(kafka("defaults"), expected);
     assert_eq!(kafka("same-consumer"), expected);

@@ -239,6 +239,7 @@ fn triggers(plan: &Plan, deployed: &BTreeMap<String, Arc<Deployed>>) -> Vec<Trig
             listens,
             filter: trigger.filter.clone(),
             unmatched: trigger.unmatched,
+            max_payload: max_payload(&trigger.source),
             idempotency: trigger.idempotency.clone(),
             order,
             rate: trigger.rate,
@@ -278,6 +279,16 @@ fn listening(trigger: &TriggerPlan) -> Option<(String, Listens)> {
         SourcePlan::Kafka(source) => (kafka::source(source), Listens::All),
         SourcePlan::NotBuilt { .. } => return None,
     })
+}
+
+/// The most bytes of a message or record. HTTP refuses larger bodies itself, and what other sources and
+/// functions make is limited where it is made.
+fn max_payload(source: &SourcePlan) -> Option<u64> {
+    match source {
+        SourcePlan::Amqp(source) => Some(source.max_payload),
+        SourcePlan::Kafka(source) => Some(source.max_payload),
+        _ => None,
+    }
 }
 
 fn target(plan: &DestinationPlan) -> Target {

@@ -4,5 +4,6 @@ mod amqp;
 mod batches;
 mod connect;
 mod kafka;
+mod large;
 mod odd;
 mod outage;

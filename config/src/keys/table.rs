@@ -118,6 +118,7 @@ keys! {
 "triggers.*.amqp.connection": Filled, required("orders"), "The connection.";
 "triggers.*.amqp.queue": Queue, required("orders"), "The queue.";
 "triggers.*.amqp.prefetch": Whole(1, 65_535), default("256"), "The most messages held at a time. The same in all triggers of a queue.";
+"triggers.*.amqp.max_payload": Size("1KiB", "512MiB"), default("32MiB"), "The largest body that the function is given; a message with more is a dead letter at once. The same in all triggers of a queue.";
 "triggers.*.amqp.declare": Flag, default("false"), "Whether to declare the queue if it is not there: a durable quorum queue with a dead-letter exchange. The same in all triggers of a queue.";
 
 "triggers.*.kafka": Table, one_of("source"), "Records of Kafka topics.";
@@ -125,6 +126,7 @@ keys! {
 "triggers.*.kafka.topics": List(&Topic, 1), required("[\"readings\"]"), "The topics, by name.";
 "triggers.*.kafka.group": Filled, default("tidemill"), "The consumer group. Triggers of one group have the same topics, or none in common.";
 "triggers.*.kafka.start": Start, default("earliest"), "Where a group without offsets begins: earliest, latest, or the first record of an instant or later. The same in all triggers of a group and its topics.";
+"triggers.*.kafka.max_payload": Size("1KiB", "512MiB"), default("32MiB"), "The largest value that the function is given; a record with more is a dead letter at once. The same in all triggers of a group and its topics.";
 
 "triggers.*.schedule": Table, one_of("source"), "Ticks of a clock.";
 "triggers.*.schedule.cron": Cron, one_of("time"), "Ticks at these times: minute, hour, day of month, month, day of week; with six fields, seconds come first.";

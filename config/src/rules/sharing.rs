@@ -52,13 +52,13 @@ const SHARED: [Shared; 5] = [
         kind: "amqp",
         identity: &["connection", "queue"],
         what: "queue",
-        settings: &["prefetch", "declare"],
+        settings: &["prefetch", "max_payload", "declare"],
     },
     Shared {
         kind: "kafka",
         identity: &["connection", "topics", "group"],
         what: "consumer group",
-        settings: &["start"],
+        settings: &["start", "max_payload"],
     },
 ];
 

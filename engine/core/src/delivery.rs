@@ -91,6 +91,8 @@ pub enum Cause {
     Loop,
     /// No trigger of the source matched, and the source keeps such events.
     Unmatched,
+    /// The event's data is larger than its trigger takes.
+    TooLarge,
 }
 
 impl Cause {
@@ -102,6 +104,7 @@ impl Cause {
             Cause::Age => "age",
             Cause::Loop => "loop",
             Cause::Unmatched => "unmatched",
+            Cause::TooLarge => "too-large",
         }
     }
 
@@ -113,6 +116,7 @@ impl Cause {
             Cause::Age,
             Cause::Loop,
             Cause::Unmatched,
+            Cause::TooLarge,
         ]
         .into_iter()
         .find(|cause| cause.as_str() == name)

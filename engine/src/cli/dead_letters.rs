@@ -289,6 +289,7 @@ fn given_up(line: &DeadLetterView) -> String {
         Cause::Age => "grown too old",
         Cause::Loop => "part of a loop, given up",
         Cause::Unmatched => "not for any trigger, given up",
+        Cause::TooLarge => "too large, given up",
     };
     let s = if line.attempts == 1 { "" } else { "s" };
     format!("{why} after {} attempt{s}", line.attempts)

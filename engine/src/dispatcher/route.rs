@@ -11,11 +11,11 @@ use tidemill_core::{
 };
 use tidemill_journal::{Accepted, NewDelivery};
 
-use super::{Dispatcher, Trigger, forward::Given};
+use super::{Dispatcher, Queue, Trigger, forward::Given};
 
 impl Dispatcher {
     /// The event of a source with a delivery for each trigger that matches, and what else becomes
-    /// durable with it: the forwarded dead letter of an event that is given up at once. `remember`
+    /// durable with it: the forwarded dead letters of deliveries that are given up at once. `remember`
     /// says that the event's id is known by nothing else.
     pub(super) fn route(
         &self,
@@ -25,14 +25,45 @@ impl Dispatcher {
         remember: bool,
         now: Timestamp,
     ) -> Vec<Accepted> {
+        let Some(mut accepted) = self.matched(source, event, remember, now) else {
+            return Vec::new();
+        };
+        let mut forwarded = Vec::new();
+        for delivery in &mut accepted.deliveries {
+            delivery.due = due.unwrap_or(delivery.due);
+            if let Some(&queue) = self.queues.get(&delivery.trigger)
+                && let Some((cause, reason)) = &delivery.dead
+            {
+                let trigger = &self.triggers[queue / Queue::PER_TRIGGER];
+                let given = Given {
+                    delivery: delivery.id,
+                    cause: *cause,
+                    reason,
+                    attempts: 0,
+                };
+                forwarded.extend(self.forward_dead(trigger, &accepted.event, given, now));
+            }
+        }
+        std::iter::once(accepted).chain(forwarded).collect()
+    }
+
+    /// The event of a source with a delivery for each trigger that matches; none, if there is nothing to
+    /// keep.
+    pub(super) fn matched(
+        &self,
+        source: &str,
+        event: Event,
+        remember: bool,
+        now: Timestamp,
+    ) -> Option<Accepted> {
         let listeners = self.routes.get(source).map_or(&[][..], Vec::as_slice);
+        let listeners = listeners.iter().map(|&index| &self.triggers[index]);
         let parsed = Parsed::new(&event);
         let mut deliveries = Vec::new();
-        for trigger in listeners.iter().map(|&index| &self.triggers[index]) {
+        for trigger in listeners.clone() {
             if trigger.matches(&parsed) {
-                let dead = too_many_hops(&event);
                 let mut delivery = self.delivery(trigger, &parsed, now);
-                delivery.dead = dead;
+                delivery.dead = too_many_hops(&event).or_else(|| too_large(&event, trigger));
                 deliveries.push(delivery);
             } else if trigger.is_outsized(&event) {
                 let (trigger, object) = (&trigger.name, &event.subject);
@@ -44,32 +75,21 @@ impl Dispatcher {
                 self.metrics.outsized(trigger);
             }
         }
-        let mut forwarded = Vec::new();
         if deliveries.is_empty()
-            && let Some(trigger) = listeners.first().map(|&index| &self.triggers[index])
+            && let Some(trigger) = listeners.clone().next()
         {
             self.metrics.unmatched(source);
             if trigger.unmatched == Unmatched::DeadLetter {
                 let reason = format!("no trigger of source `{source}` matches the event");
                 let mut delivery = self.delivery(trigger, &parsed, now);
-                delivery.dead = Some((Cause::Unmatched, reason.clone()));
-                let given = Given {
-                    delivery: delivery.id,
-                    cause: Cause::Unmatched,
-                    reason: &reason,
-                    attempts: 0,
-                };
-                forwarded = self.forward_dead(trigger, &event, given, now);
+                delivery.dead = Some((Cause::Unmatched, reason));
                 deliveries.push(delivery);
             }
         }
         for delivery in &mut deliveries {
             delivery.remember = remember;
-            delivery.due = due.unwrap_or(now);
         }
-        // Without deliveries there is nothing to keep.
-        let accepted = (!deliveries.is_empty()).then(|| Accepted { event, deliveries });
-        accepted.into_iter().chain(forwarded).collect()
+        (!deliveries.is_empty()).then_some(Accepted { event, deliveries })
     }
 
     fn delivery(&self, trigger: &Trigger, parsed: &Parsed<'_>, now: Timestamp) -> NewDelivery {
@@ -97,4 +117,47 @@ fn too_many_hops(event: &Event) -> Option<(Cause, String)> {
         );
         (Cause::Loop, reason)
     })
+}
+
+/// What is larger than the function is to be given never runs, however often it is tried.
+fn too_large(event: &Event, trigger: &Trigger) -> Option<(Cause, String)> {
+    let limit = trigger.max_payload?;
+    let size = u64::try_from(event.data.len()).unwrap_or(u64::MAX);
+    (size > limit).then(|| {
+        let (size, limit) = in_mebibytes(size, limit);
+        let reason = format!(
+            "payload of {size} is above the limit of {limit}; \
+             a redrive runs it all the same, `max_payload` of the trigger lets the next one through"
+        );
+        (Cause::TooLarge, reason)
+    })
+}
+
+/// Both sizes for a person; to the byte, if they would look the same.
+fn in_mebibytes(size: u64, limit: u64) -> (String, String) {
+    let text = |bytes: u64| match format!("{:.1}", bytes as f64 / f64::from(1 << 20)) {
+        text if text == "0.0" => format!("{bytes} bytes"),
+        text => format!("{} MiB", text.trim_end_matches(".0")),
+    };
+    match (text(size), text(limit)) {
+        (one, two) if one == two => (format!("{size} bytes"), format!("{limit} bytes")),
+        different => different,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_mebibytes;
+
+    #[test]
+    fn sizes_are_told_apart() {
+        let told = |size, limit| {
+            let (size, limit) = in_mebibytes(size, limit);
+            format!("{size}, {limit}")
+        };
+        assert_eq!(told(10_000_000, 6 << 20), "9.5 MiB, 6 MiB");
+        assert_eq!(told((6 << 20) + 1, 6 << 20), "6291457 bytes, 6291456 bytes");
+        assert_eq!(told(2000, 1024), "2000 bytes, 1024 bytes");
+        assert_eq!(told(64 << 20, (3 << 20) / 2), "64 MiB, 1.5 MiB");
+    }
 }

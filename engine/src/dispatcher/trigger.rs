@@ -28,6 +28,8 @@ pub struct Trigger {
     pub filter: Option<Filter>,
     /// What becomes of an event of the source that no trigger matches.
     pub unmatched: plan::Unmatched,
+    /// The most bytes of data that an event may have, if that is limited here and not at its source.
+    pub max_payload: Option<u64>,
     /// Events that mean the same run once.
     pub idempotency: Option<Idempotency>,
     /// Which deliveries run one after another.

@@ -100,18 +100,13 @@ impl Dispatcher {
         event.traceparent.get_or_insert_with(trace::new_traceparent);
         let now = clock::now();
         self.metrics.accepted(&source);
-        let mut routed = self.route(&source, event, None, stable, now).into_iter();
-        let accepted = routed.next();
+        let accepted = self.matched(&source, event, stable, now);
         let received = position
             .as_ref()
             .map(|position| self.held.offsets.received(position));
         let (log, closed) = received.unzip();
         let closed = closed.unwrap_or_default();
-        let mut entry = Common {
-            log,
-            forwarded: routed.collect(),
-            position,
-        };
+        let entry = Common { log, position };
         let (mut mine, mut deliveries, mut ready) = (Vec::new(), Vec::new(), Vec::new());
         let mut state = self.held.lock();
         // Whoever releases all does so after the stop, under this lock.
@@ -146,7 +141,7 @@ impl Dispatcher {
                     continue;
                 }
                 let lane = self.lane(trigger, &new, entry.position.as_ref());
-                let held = state.stand_in_line(trigger, lane, new, event, &mut entry);
+                let held = state.stand_in_line(trigger, lane, new, event, &entry);
                 // Whoever comes to a batch without those ahead of it is sent back.
                 if state.has_turn(&held) || self.triggers[trigger].batch.is_some() {
                     ready.push((trigger, held.waits(now)));

@@ -106,7 +106,10 @@ impl Dispatcher {
                         .and_then(|failed| failed.usage.clone())
                         .or(unit.usage);
                     unit.accept.push(parked(held, failed));
-                    unit.accept.extend(held.forwarded.iter().cloned());
+                    if let Some((cause, reason)) = &held.dead {
+                        let forwarded = self.forward_given(held, *cause, reason, 0);
+                        unit.accept.extend(forwarded);
+                    }
                 }
             }
             if unit.accept.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use tidemill_core::{
-    delivery::{AttemptRecord, Cause, Delivery, Seq, Work},
+    delivery::{AttemptRecord, Cause, Seq, Work},
     dispatch::{Start, Waiting},
     limits,
     retry::Verdict,
@@ -14,7 +14,7 @@ use super::{HeldDelivery, Stage, park::Failed};
 use crate::{
     clock,
     dispatcher::{
-        Dispatcher, Queue, Trigger,
+        Dispatcher, Queue,
         attempt::Running,
         complete::{Completes, Ended, Ran},
         forward::Given,
@@ -310,10 +310,7 @@ impl Dispatcher {
             return;
         }
         let attempts = u32::from(ended.is_some());
-        let forwarded = match ended {
-            Some(_) => self.forward_given(trigger, delivery, cause, reason, attempts),
-            None => held.forwarded.clone(),
-        };
+        let forwarded = self.forward_given(held, cause, reason, attempts);
         let used = ended
             .as_ref()
             .and_then(|(ended, _)| used(&trigger.function.plan.name, ended));
@@ -352,14 +349,15 @@ impl Dispatcher {
         self.end(held);
     }
 
-    fn forward_given(
+    /// What else becomes durable with a delivery that is given up.
+    pub(super) fn forward_given(
         &self,
-        trigger: &Trigger,
-        delivery: &Delivery,
+        held: &HeldDelivery,
         cause: Cause,
         reason: &str,
         attempts: u32,
     ) -> Vec<Accepted> {
+        let (trigger, delivery) = (self.trigger_of(held), &held.delivery);
         let given = Given {
             delivery: delivery.id,
             cause,

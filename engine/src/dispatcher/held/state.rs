@@ -19,7 +19,7 @@ use tidemill_core::{
     time::Timestamp,
     turn::{Line, Turn},
 };
-use tidemill_journal::{Accepted, NewDelivery};
+use tidemill_journal::NewDelivery;
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
     time::Instant,
@@ -57,9 +57,8 @@ pub(in crate::dispatcher) struct HeldDelivery {
     pub(super) log: Option<Place>,
     /// Other places where the same event came meanwhile.
     pub(super) elsewhere: Mutex<Vec<Place>>,
-    /// Given up before it began, and what else becomes durable with that.
+    /// Given up before it began.
     pub(super) dead: Option<(Cause, String)>,
-    pub(super) forwarded: Vec<Accepted>,
     /// Futures that wait for it.
     pub(super) waiting: AtomicUsize,
     pub(super) running: AtomicBool,
@@ -190,8 +189,6 @@ impl HeldDeliveries {
 pub(super) struct Common {
     pub(super) position: Option<Position>,
     pub(super) log: Option<Place>,
-    /// What else becomes durable, if its only delivery is given up at once.
-    pub(super) forwarded: Vec<Accepted>,
 }
 
 impl State {
@@ -210,7 +207,7 @@ impl State {
         lane: Option<String>,
         new: NewDelivery,
         event: Event,
-        entry: &mut Common,
+        entry: &Common,
     ) -> Arc<HeldDelivery> {
         self.last += 1;
         let held = Arc::new(HeldDelivery {
@@ -233,7 +230,6 @@ impl State {
             log: entry.log.clone(),
             elsewhere: Mutex::default(),
             dead: new.dead,
-            forwarded: std::mem::take(&mut entry.forwarded),
             waiting: AtomicUsize::new(1),
             running: AtomicBool::new(false),
             taken_over: AtomicBool::new(false),
