@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tidemill_core::hold::Settlement::Settle;
 
 use super::{Fake, Lab, proxy::Proxy};
+use crate::amqp::check;
 
 /// The lab's broker through the proxy, with a heartbeat of this many seconds.
 fn through(lab: &mut Lab, proxy: &Proxy, heartbeat: u8) {
@@ -160,5 +161,28 @@ async fn a_queue_that_is_deleted_and_made_again_is_consumed_again() {
     lab.send_some(0, 3).await;
     running.reached("three", |status| status.settled == 3).await;
     running.stop().await;
+    lab.clean().await;
+}
+
+#[tokio::test]
+async fn a_broker_is_reached_by_its_ipv6_address() {
+    let mut lab = Lab::new().await;
+    let proxy = match Proxy::on_ipv6(&lab.url).await {
+        Ok(proxy) => proxy,
+        Err(error) => {
+            println!("skipped: this machine has no ::1 to listen on ({error})");
+            return lab.clean().await;
+        }
+    };
+    lab.url = proxy.through(&lab.url);
+    assert!(lab.url.contains("@[::1]:"), "{}", lab.url);
+    lab.send_some(0, 3).await;
+    let running = lab.start(&Fake::settling());
+    running.reached("three", |status| status.settled == 3).await;
+    assert_eq!(check(&lab.plan()).await, []);
+    // The tests' own client is another.
+    proxy.has(1).await;
+    running.stop().await;
+    proxy.has(0).await;
     lab.clean().await;
 }

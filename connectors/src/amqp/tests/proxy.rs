@@ -1,6 +1,6 @@
 //! A proxy between a client and the broker, which can cut connections, freeze them, and speak TLS.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -35,7 +35,14 @@ pub struct Proxy {
 impl Proxy {
     /// In front of the broker of this address.
     pub async fn new(url: &str) -> Arc<Proxy> {
-        Proxy::start(url, None, None).await
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Proxy::start(url, listener, None, None).await
+    }
+
+    /// The same, on ::1; an error, if this machine has no such address.
+    pub async fn on_ipv6(url: &str) -> io::Result<Arc<Proxy>> {
+        let listener = TcpListener::bind("[::1]:0").await?;
+        Ok(Proxy::start(url, listener, None, None).await)
     }
 
     /// The same, with TLS, under the name localhost.
@@ -50,13 +57,18 @@ impl Proxy {
             .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Proxy::start(url, Some(acceptor), Some(pem(cert.der()))).await
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Proxy::start(url, listener, Some(acceptor), Some(pem(cert.der()))).await
     }
 
-    async fn start(url: &str, tls: Option<TlsAcceptor>, certificate: Option<String>) -> Arc<Proxy> {
+    async fn start(
+        url: &str,
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        certificate: Option<String>,
+    ) -> Arc<Proxy> {
         let url = url::Url::parse(url).unwrap();
         let broker = (url.host_str().unwrap().to_owned(), url.port().unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Arc::new(Proxy {
             address: listener.local_addr().unwrap(),
             mode: watch::Sender::new(Mode::Open),
@@ -112,7 +124,12 @@ impl Proxy {
         if self.certificate.is_some() {
             url = url::Url::parse(&url.as_str().replacen("amqp", "amqps", 1)).unwrap();
         }
-        url.set_host(Some("localhost")).unwrap();
+        let host = match self.address {
+            // The name in its certificate.
+            SocketAddr::V4(_) => "localhost",
+            SocketAddr::V6(_) => "[::1]",
+        };
+        url.set_host(Some(host)).unwrap();
         url.set_port(Some(self.port())).unwrap();
         url.to_string()
     }
