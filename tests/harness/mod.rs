@@ -26,7 +26,7 @@ pub use engine::Engine;
 pub use kafka::Kafka;
 pub use proxy::Proxy;
 pub use s3::S3;
-pub use services::{Broker, amqp_url, kafka_brokers, s3_endpoint};
+pub use services::{Broker, amqp_url, free_port, kafka_brokers, root, s3_endpoint};
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up. Generous: machines stall.
@@ -189,14 +189,6 @@ pub fn component(name: &str) -> PathBuf {
     path
 }
 
-/// The root of the repository.
-pub fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the engine has a parent");
-    root.to_owned()
-}
-
 /// A photograph of the tests' data.
 pub fn photo(name: &str) -> PathBuf {
     root().join("tests/data/images").join(name)
@@ -264,14 +256,6 @@ pub fn files(folder: &Path) -> Vec<String> {
     walk(folder, folder, &mut found);
     found.sort();
     found
-}
-
-/// A port that is free, and that the system gives to nobody who asks for any: so an engine that is
-/// killed finds it free again.
-pub fn free_port() -> u16 {
-    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000));
-    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    ports.find(free).expect("there is one")
 }
 
 /// A folder that nobody may write to, until it is dropped.

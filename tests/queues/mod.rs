@@ -4,6 +4,7 @@ mod amqp;
 mod batches;
 mod connect;
 mod kafka;
+mod kafka_outage;
 mod large;
 mod odd;
 mod outage;

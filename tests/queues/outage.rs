@@ -4,7 +4,7 @@ use crate::harness::{
     Amqp, Broker, Engine, Kafka, Proxy, Site, amqp_url, kafka_brokers, unique, wait_until,
 };
 
-const REST: &str = r#"
+pub(super) const REST: &str = r#"
 [functions.probe]
 component = "PROBE"
 env = { ORDER = '{ "do": "count", "key": "n", "type": "" }' }
@@ -14,7 +14,7 @@ function = "probe"
 "#;
 
 /// Waits until `/readyz` says of the source that it is not ready, with these words.
-fn wait_trouble(engine: &Engine, words: &str) {
+pub(super) fn wait_trouble(engine: &Engine, words: &str) {
     let mut said = None;
     wait_until(&format!("the engine says {words:?}"), || {
         let ready = engine.get("/readyz");

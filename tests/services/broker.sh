@@ -106,7 +106,7 @@ have_ended() {
 start() {
     local dir=$1 port=$2
     mkdir -p "$dir"
-    if has_docker; then
+    if [ ! -f "$dir/more.properties" ] && has_docker; then
         # Its data stays in the container until `remove`.
         touch "$dir/by-docker"
         export TIDEMILL_AMQP_PORT=$port TIDEMILL_KAFKA_PORT=$port TIDEMILL_S3_PORT=$port

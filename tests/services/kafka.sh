@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # One Apache Kafka broker for tests (KRaft, controller and broker in one process), in a folder and on a port of
 # 127.0.0.1. `start` returns when it takes clients; `stop` and `kill` keep its data, `remove` does not. It runs in
-# Docker where an engine answers, else on Java, with the jars that kafka/pom.xml names.
+# Docker where an engine answers, else on Java, with the jars that kafka/pom.xml names. `configs DIR ARG...` is
+# kafka-configs.
+#
+# A file more.properties in the folder adds to the broker's properties: its `listeners` and `advertised.listeners` are
+# further ones, of the names SSL, SASL_SSL, SASL_PLAINTEXT, and PROXIED for another plain one. Such a broker runs on Java.
 set -euo pipefail
 # shellcheck source=tests/services/broker.sh
 source "$(dirname "${BASH_SOURCE[0]}")/broker.sh"
@@ -40,6 +44,14 @@ ensure_installed() {
     touch "$jars"
 }
 
+# What more.properties adds to a property that the script has itself.
+added() { sed -n "s/^$2=/,/p" "$1/more.properties" 2>/dev/null || true; }
+
+# Kafka's classes are run with these.
+readonly java=(java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true
+    -Dorg.slf4j.simpleLogger.showDateTime=true "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS"
+    -Dorg.slf4j.simpleLogger.log.org.apache.kafka.clients=warn -classpath "$jars/*")
+
 launch() {
     local dir=$1 port=$2 controller
     controller=$(free_port)
@@ -50,8 +62,10 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller$(added "$dir" listeners)
+advertised.listeners=PLAINTEXT://127.0.0.1:$port$(added "$dir" advertised.listeners)
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 log.dirs=$dir/data
 auto.create.topics.enable=false
 offsets.topic.num.partitions=4
@@ -66,17 +80,27 @@ group.initial.rebalance.delay.ms=0
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 END
-    local java=(java -Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true
-        -Djava.io.tmpdir="$dir/tmp"
-        -Dorg.slf4j.simpleLogger.showDateTime=true "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS"
-        -Dorg.slf4j.simpleLogger.log.org.apache.kafka.clients=warn
-        -classpath "$jars/*")
+    if [ -f "$dir/more.properties" ]; then
+        grep -vE '^(advertised\.)?listeners=' "$dir/more.properties" >>"$dir/server.properties" || true
+    fi
+    local broker=("${java[@]}" -Xms64m -Xmx256m -Djava.io.tmpdir="$dir/tmp")
     mkdir -p "$dir/tmp"
     if [ ! -f "$dir/data/meta.properties" ]; then
-        "${java[@]}" kafka.tools.StorageTool format --cluster-id tidemill-for-the-tests \
+        "${broker[@]}" kafka.tools.StorageTool format --cluster-id tidemill-for-the-tests \
             --config "$dir/server.properties" >>"$dir/log" 2>&1 || failed "$dir"
     fi
-    run_in_background "$dir" "${java[@]}" kafka.Kafka "$dir/server.properties"
+    run_in_background "$dir" "${broker[@]}" kafka.Kafka "$dir/server.properties"
 }
 
-main "$@"
+# configs DIR ARG... - the broker's own tool for whoever runs it: its settings, and the users of SCRAM
+configs() {
+    local address
+    address=$(sed -n 's/^advertised\.listeners=PLAINTEXT:\/\/\([^,]*\).*/\1/p' "$1/server.properties")
+    "${java[@]}" -Xmx128m kafka.admin.ConfigCommand --bootstrap-server "$address" "${@:2}"
+}
+
+if [ "${1:-}" = configs ]; then
+    configs "${@:2}"
+else
+    main "$@"
+fi

@@ -47,6 +47,9 @@ impl Session<'_> {
                 self.client.turn = Some(turn);
                 if lost {
                     self.connector.health.joined(false);
+                    // It is lost when the broker is silent, too, of which librdkafka tells nothing else
+                    // for a minute.
+                    self.probe_soon();
                     self.give_up();
                 } else {
                     self.drain();
