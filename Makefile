@@ -3,11 +3,12 @@
 # Rust by rustup lives here, also before a new login has it on the path.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help run test soak bench services services-stop functions tools clean
+.PHONY: help run test test-kafka-tls soak bench services services-stop functions tools clean
 
 help:
 	@echo 'make run        install what is missing, build, and run config/examples/quickstart.toml'
 	@echo 'make test       format check, lints, all tests'
+	@echo 'make test-kafka-tls   the tests of Kafka with the feature kafka-tls, which builds OpenSSL'
 	@echo 'make soak       the long runs of the fault tests'
 	@echo 'make bench      measure the engine beside the bare libraries; writes tests/bench/REPORT.md'
 	@echo 'make services   start RabbitMQ, Kafka and an S3 for tests run by hand; `make services-stop` stops them'
@@ -31,6 +32,11 @@ test: functions
 	tests/services/services.sh run cargo test --locked --workspace
 	cargo test --locked --manifest-path functions/Cargo.toml --workspace
 	node --test functions/tests/sdk-js/*.test.js
+
+# Not part of `make test`: OpenSSL takes perl and some minutes.
+test-kafka-tls:
+	cargo clippy --locked --package tidemill-connectors --features kafka-tls --all-targets -- --deny warnings
+	tests/services/services.sh run cargo test --locked --package tidemill-connectors --features kafka-tls -- kafka::
 
 # Twenty kills, 50,000 objects and an object of 300 MB in `make test`; here two hundred, a million and 5 GB.
 soak: functions

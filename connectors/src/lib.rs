@@ -12,6 +12,13 @@ mod client;
 mod clock;
 #[cfg(test)]
 mod fake_holds;
+#[cfg(all(test, feature = "kafka-tls"))]
+#[allow(
+    dead_code,
+    reason = "Kafka is the only broker here that a test has for itself"
+)]
+#[path = "../../tests/services/private.rs"]
+mod private;
 #[cfg(test)]
 #[path = "../../tests/services/addresses.rs"]
 mod services;

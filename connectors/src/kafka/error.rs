@@ -52,6 +52,20 @@ pub enum Unusable {
         /// The cargo feature that has it.
         feature: &'static str,
     },
+    /// A file that a property names cannot be read.
+    #[error(
+        "cannot read {path}, which `connections.{connection}.kafka.properties.\"{property}\"` names"
+    )]
+    File {
+        /// The connection.
+        connection: String,
+        /// The property.
+        property: String,
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// librdkafka does not start with these properties.
     #[error(
         "`connections.{connection}.kafka`: librdkafka cannot work with these properties: {why}"

@@ -13,6 +13,9 @@ use super::assign::{Consumer, blocking};
 /// How long brokers may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// How OpenSSL says that a certificate is not trusted, or not for the name of its broker.
+const UNVERIFIED: &str = "certificate verify failed";
+
 /// What was found, in words for whoever runs the engine; absent, nothing is wrong.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -77,9 +80,22 @@ pub(super) fn unreachable(
             ),
             Some("look at `sasl.username` and the other properties of the connection"),
         ),
-        Some(RDKafkaErrorCode::SSL) => (
+        // librdkafka tells some of these as if the broker had gone.
+        Some(code) if code == RDKafkaErrorCode::SSL || reason.contains(UNVERIFIED) => (
             format!("no TLS with the brokers of connection `{connection}` ({brokers}): {reason}"),
-            Some("look at `security.protocol` and the `ssl.` properties of the connection"),
+            Some(match reason.contains(UNVERIFIED) {
+                true => {
+                    "see that `ssl.ca.location` has the CA of the brokers' certificates, and that these are for the names in `brokers`"
+                }
+                false => "look at `security.protocol` and the `ssl.` properties of the connection",
+            }),
+        ),
+        // Nothing that listens, and no name, has a reason of its own.
+        Some(RDKafkaErrorCode::AllBrokersDown) => (
+            format!(
+                "no broker of connection `{connection}` answers ({brokers}): they end the connection and do not say why; they may want TLS or a login (`security.protocol`)"
+            ),
+            None,
         ),
         _ => (
             format!("no broker of connection `{connection}` answers ({brokers}): {reason}"),

@@ -54,6 +54,13 @@ const CLIENT: [(&str, &str); 4] = [
     ("log.connection.close", "false"),
 ];
 
+/// For every client of a build that has TLS: its OpenSSL was not made for this system, and knows not where
+/// the system has its certificates.
+const TLS: [(&str, &str); 1] = [("ssl.ca.location", PROBE)];
+
+/// Stands for wherever systems have the certificates that they trust.
+const PROBE: &str = "probe";
+
 /// The settings of a connection.
 pub(super) struct Settings {
     /// Its name in the plan.
@@ -136,6 +143,9 @@ impl Settings {
             config.set(property, value);
         }
         self.add(&mut config, &CLIENT);
+        if cfg!(feature = "kafka-tls") {
+            self.add(&mut config, &TLS);
+        }
         self.add(&mut config, more);
         config
     }
@@ -151,6 +161,7 @@ impl Settings {
     fn check(&self) -> Result<(), Unusable> {
         let connection = || self.connection.clone();
         self.check_features()?;
+        self.check_files()?;
         let mut config = self.consumer("");
         // Without a group it looks for no broker.
         config.remove("group.id");
@@ -176,6 +187,22 @@ impl Settings {
                 why: self.secrets.blank(&other.to_string()),
             }),
         }
+    }
+
+    /// OpenSSL would speak of its own routines.
+    fn check_files(&self) -> Result<(), Unusable> {
+        for (property, path) in &self.properties {
+            let is_file = property.starts_with("ssl.") && property.ends_with(".location");
+            if is_file && path != PROBE {
+                std::fs::File::open(path).map_err(|source| Unusable::File {
+                    connection: self.connection.clone(),
+                    property: property.clone(),
+                    path: self.secrets.blank(path),
+                    source,
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// librdkafka would speak of its own build options, which nobody sees.

@@ -11,7 +11,7 @@ use crate::kafka::{
     probe::{unreachable, unreadable},
 };
 
-fn unusable(properties: &str) -> String {
+pub(super) fn unusable(properties: &str) -> String {
     let mut lab = Lab::without_topic("127.0.0.1:1".into());
     lab.properties = properties.to_owned();
     let error: Unusable = connector(&lab.plan()).err().unwrap();
@@ -50,7 +50,7 @@ fn brokers_and_topics_that_cannot_be_used() {
     let login = "sasl_plaintext://kafka:9092/bootstrap: SASL authentication error: Invalid username or password";
     assert_snapshot!(brokers(Code::Authentication, login), @"the brokers of connection `telemetry` (kafka:9092) refuse the login: sasl_plaintext://kafka:9092/bootstrap: SASL authentication error: Invalid username or password; look at `sasl.username` and the other properties of the connection");
     let tls = "ssl://kafka:9092/bootstrap: SSL handshake failed: certificate verify failed";
-    assert_snapshot!(brokers(Code::SSL, tls), @"no TLS with the brokers of connection `telemetry` (kafka:9092): ssl://kafka:9092/bootstrap: SSL handshake failed: certificate verify failed; look at `security.protocol` and the `ssl.` properties of the connection");
+    assert_snapshot!(brokers(Code::SSL, tls), @"no TLS with the brokers of connection `telemetry` (kafka:9092): ssl://kafka:9092/bootstrap: SSL handshake failed: certificate verify failed; see that `ssl.ca.location` has the CA of the brokers' certificates, and that these are for the names in `brokers`");
     let topics = |codes: &[Code]| {
         let named = |code: &Code| ("readings".to_owned(), *code);
         let missing: Vec<(String, Code)> = codes.iter().map(named).collect();

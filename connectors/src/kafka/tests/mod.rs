@@ -7,6 +7,8 @@ mod groups;
 mod messages;
 mod offsets;
 mod records;
+#[cfg(feature = "kafka-tls")]
+mod tls;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
