@@ -60,6 +60,8 @@ impl Unit {
             writes,
             accept,
             ledger,
+            noted,
+            buckets,
             written,
             event_ids,
             keys,
@@ -72,6 +74,8 @@ impl Unit {
             && writes.is_empty()
             && accept.is_empty()
             && ledger.is_empty()
+            && noted.is_none()
+            && buckets.is_empty()
             && written.is_empty()
             && event_ids.is_empty()
             && keys.is_empty()

@@ -194,7 +194,7 @@ impl Dispatcher {
     /// Commits what a connector notes that is no event.
     async fn noted(&self, unit: Unit) -> Result<(), IntakeError> {
         self.open()?;
-        self.offered(unit).await.map(drop)
+        self.offered(&[unit].into()).await.map(drop)
     }
 
     /// Commits what a connector brings, once; it tries again itself.
