@@ -177,6 +177,28 @@ fn check_tells_what_there_is() {
 }
 
 #[test]
+fn check_tells_programs_the_same() {
+    let site = site();
+    let told = site.succeeds(&["check", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let nothing = serde_json::json!([]);
+    assert_eq!(
+        told,
+        serde_json::json!({ "fine": true, "problems": nothing, "notes": nothing, "findings": nothing })
+    );
+    fs::write(site.path("wrong.toml"), "[engine]\ndrian = \"1s\"\n").expect("it is written");
+    let output = site.command(&["check", "--json", "wrong.toml"]).output();
+    let output = output.expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(told["fine"], false);
+    let problem = &told["problems"][0];
+    assert_eq!(problem["severity"], "error");
+    assert_eq!((&problem["line"], &problem["column"]), (&2.into(), &1.into()));
+    assert_eq!(problem["help"], "did you mean `drain`?");
+}
+
+#[test]
 fn sigterm_lets_running_attempts_finish() {
     let site = site();
     let engine = site.start();

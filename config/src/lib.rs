@@ -24,6 +24,7 @@ pub mod reference;
 pub mod reserved;
 mod rules;
 mod scalar;
+mod schema;
 mod sink;
 mod suggest;
 mod syntax;
@@ -43,6 +44,7 @@ use toml::de::DeTable;
 
 use plan::Plan;
 pub use problem::{Invalid, Place, Problem, Related, Severity};
+pub use schema::schema;
 use sink::Sink;
 
 /// The largest file, in bytes: a hundred times what a person writes, and little enough to check in a

@@ -4,7 +4,11 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use tidemill_config::plan::Plan;
+use serde_json::json;
+use tidemill_config::{
+    Loaded,
+    plan::{NotBuilt, Plan},
+};
 use tidemill_connectors::{
     amqp, bucket,
     check::{Finding, Severity},
@@ -13,24 +17,20 @@ use tidemill_connectors::{
 
 use super::{Failure, load};
 
-pub(super) fn check(file: &Path, connect: bool) -> Result<(), Failure> {
-    let plan = load(file)?;
-    for part in &plan.not_built {
-        println!(
-            "note: {}: {} is not built yet: `run` will refuse it",
-            part.at, part.what
-        );
+pub(super) fn check(file: &Path, connect: bool, json: bool) -> Result<(), Failure> {
+    if json {
+        return check_json(file, connect);
     }
-    for function in plan
-        .functions
-        .values()
-        .filter(|function| !function.component.exists())
-    {
-        let (name, path) = (&function.name, function.component.display());
-        println!("note: function `{name}`: its component {path} is not there yet");
+    let plan = load(file)?;
+    for note in notes(&plan) {
+        println!("note: {note}");
     }
     if connect {
-        try_out(&plan)?;
+        let findings = try_out(&plan)?;
+        for finding in &findings {
+            show(finding);
+        }
+        verdict(&findings)?;
     }
     let parts = [
         (plan.triggers.len(), "trigger"),
@@ -47,8 +47,43 @@ pub(super) fn check(file: &Path, connect: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tries everything that the plan connects to, and says what is wrong there.
-fn try_out(plan: &Plan) -> Result<(), Failure> {
+/// The same for programs: one object, whatever was found.
+fn check_json(file: &Path, connect: bool) -> Result<(), Failure> {
+    let (plan, problems) = match tidemill_config::load(file) {
+        Ok(Loaded { plan, warnings }) => (Some(plan), warnings),
+        Err(invalid) => (None, invalid.problems),
+    };
+    let findings = match plan.as_ref().filter(|_| connect) {
+        Some(plan) => try_out(plan)?,
+        None => Vec::new(),
+    };
+    let notes = plan.as_ref().map(notes).unwrap_or_default();
+    let tried = verdict(&findings);
+    let fine = plan.is_some() && tried.is_ok();
+    let all = json!({ "fine": fine, "problems": problems, "notes": notes, "findings": findings });
+    println!("{all}");
+    match plan {
+        Some(_) => tried,
+        None => Err(Failure::Shown),
+    }
+}
+
+/// What a user may want to know of a plan that is fine.
+fn notes(plan: &Plan) -> Vec<String> {
+    let not_built = plan.not_built.iter().map(|NotBuilt { at, what }| {
+        format!("{at}: {what} is not built yet: `run` will refuse it")
+    });
+    let functions = plan.functions.values();
+    let absent = functions.filter(|function| !function.component.exists());
+    let absent = absent.map(|function| {
+        let (name, path) = (&function.name, function.component.display());
+        format!("function `{name}`: its component {path} is not there yet")
+    });
+    not_built.chain(absent).collect()
+}
+
+/// Tries everything that the plan connects to: what is wrong there.
+fn try_out(plan: &Plan) -> Result<Vec<Finding>, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -58,21 +93,25 @@ fn try_out(plan: &Plan) -> Result<(), Failure> {
     let (buckets, amqp, kafka) = runtime.block_on(all);
     // A client that still tries to connect is not waited for.
     runtime.shutdown_background();
-    let findings: Vec<Finding> = [buckets, amqp, kafka].concat();
-    for finding in &findings {
-        let word = match finding.severity {
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
-        let Finding {
-            place,
-            problem,
-            help,
-            ..
-        } = finding;
-        eprintln!("{word}: {place}: {problem}");
-        eprintln!("  help: {help}");
-    }
+    Ok([buckets, amqp, kafka].concat())
+}
+
+fn show(finding: &Finding) {
+    let word = match finding.severity {
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    };
+    let Finding {
+        place,
+        problem,
+        help,
+        ..
+    } = finding;
+    eprintln!("{word}: {place}: {problem}");
+    eprintln!("  help: {help}");
+}
+
+fn verdict(findings: &[Finding]) -> Result<(), Failure> {
     let wrong = findings.iter().filter(|f| f.severity == Severity::Error);
     match wrong.count() {
         0 => Ok(()),

@@ -54,7 +54,12 @@ enum Command {
         /// Try brokers and buckets too: whether they are there, and are as the file needs them.
         #[arg(long)]
         connect: bool,
+        /// One JSON object instead: `fine`, and all that was found.
+        #[arg(long)]
+        json: bool,
     },
+    /// Print the JSON Schema of the configuration, by which editors complete it.
+    Schema,
     /// Begin a function: a folder that can be built at once.
     New(new::New),
     /// Build a function to the component that the engine runs.
@@ -102,7 +107,15 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Run { file } => run::run(&file, cli.log),
-        Command::Check { file, connect } => check::check(&file, connect),
+        Command::Check {
+            file,
+            connect,
+            json,
+        } => check::check(&file, connect, json),
+        Command::Schema => {
+            println!("{:#}", tidemill_config::schema());
+            Ok(())
+        }
         Command::New(new) => new.run(),
         Command::Build(build) => build.run(),
         Command::Invoke(invoke) => invoke.run(cli.log),
