@@ -10,6 +10,7 @@ use prometheus_client::{
 use tidemill_connectors::{bucket, http, schedule};
 use tidemill_core::{
     delivery::Cause,
+    ledger::NoticedBy,
     outcome::{Outcome, Usage},
 };
 
@@ -61,6 +62,12 @@ struct BucketResult {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BucketBy {
+    bucket: String,
+    by: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct PathStatus {
     path: String,
     status: u16,
@@ -89,6 +96,7 @@ pub struct Metrics {
     dead_letters: Family<TriggerCause, Counter>,
     ticks: Family<TriggerResult, Counter>,
     store_requests: Family<BucketResult, Counter>,
+    objects_noticed: Family<BucketBy, Counter>,
     http_requests: Family<PathStatus, Counter>,
     http_connections: Gauge,
     http_turned_away: Counter,
@@ -124,6 +132,7 @@ impl Default for Metrics {
             dead_letters: Family::default(),
             ticks: Family::default(),
             store_requests: Family::default(),
+            objects_noticed: Family::default(),
             http_requests: Family::default(),
             http_connections: Gauge::default(),
             http_turned_away: Counter::default(),
@@ -209,6 +218,11 @@ impl Default for Metrics {
             "store_requests",
             "Requests to object stores, each try counted: all that were sent, those that failed, and those of them that ran out of time",
             metrics.store_requests.clone(),
+        );
+        r.register(
+            "objects_noticed",
+            "Events of buckets, by who noticed them first: a notification, or the listing that finds what nobody told",
+            metrics.objects_noticed.clone(),
         );
         r.register(
             "http_requests",
@@ -305,6 +319,24 @@ impl Metrics {
                 result,
             };
             let counter = self.store_requests.get_or_create(&labels);
+            counter.inner().store(count, Relaxed);
+        }
+    }
+
+    /// Takes over what a bucket's source counts.
+    pub(crate) fn bucket(&self, bucket: &str, status: &bucket::Status) {
+        for (by, count) in [
+            (NoticedBy::Notification, status.notified),
+            (
+                NoticedBy::Listing,
+                status.offered.saturating_sub(status.notified),
+            ),
+        ] {
+            let labels = BucketBy {
+                bucket: bucket.to_owned(),
+                by: by.as_str(),
+            };
+            let counter = self.objects_noticed.get_or_create(&labels);
             counter.inner().store(count, Relaxed);
         }
     }

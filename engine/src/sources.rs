@@ -53,6 +53,8 @@ impl Source {
     /// A bucket.
     pub fn bucket(connector: BucketConnector) -> Source {
         let health = connector.health();
+        let measured = health.clone();
+        let name = connector.bucket().name().to_owned();
         let look = move || {
             let status = health.status();
             let text = match status.state {
@@ -68,9 +70,9 @@ impl Source {
         };
         Source {
             health: SourceHealth {
-                source: ledger::source(connector.bucket().name()),
+                source: ledger::source(&name),
                 look: Arc::new(look),
-                measure: Arc::new(|_| {}),
+                measure: Arc::new(move |metrics| metrics.bucket(&name, &measured.status())),
             },
             run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
         }

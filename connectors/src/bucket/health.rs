@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
-use tidemill_core::time::Timestamp;
+use tidemill_core::{ledger::NoticedBy, time::Timestamp};
 use tokio::sync::watch;
 
 /// How new objects are found at the moment.
@@ -39,6 +39,8 @@ pub struct Status {
     pub objects: u64,
     /// Events that the intake took from this connector.
     pub offered: u64,
+    /// Those of them that were noticed by a notification; all others were found by a listing.
+    pub notified: u64,
     /// Files that cannot be objects, as of the last scan; the log names them.
     pub refused: u64,
     /// Offers that wait because the journal could not take them.
@@ -56,6 +58,7 @@ struct Inner {
     state: watch::Sender<(State, bool)>,
     objects: AtomicU64,
     offered: AtomicU64,
+    notified: AtomicU64,
     refused: AtomicU64,
     waiting: AtomicU64,
     last_scan: AtomicI64,
@@ -69,6 +72,7 @@ impl Health {
             state: watch::Sender::new((State::Stopped, false)),
             objects: AtomicU64::new(0),
             offered: AtomicU64::new(0),
+            notified: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             last_scan: AtomicI64::new(NEVER),
@@ -84,6 +88,7 @@ impl Health {
             ready,
             objects: self.0.objects.load(Relaxed),
             offered: self.0.offered.load(Relaxed),
+            notified: self.0.notified.load(Relaxed),
             refused: self.0.refused.load(Relaxed),
             waiting: self.0.waiting.load(Relaxed),
             last_scan: (last_scan != NEVER).then_some(Timestamp(last_scan)),
@@ -120,7 +125,10 @@ impl Health {
         self.0.objects.store(objects, Relaxed);
     }
 
-    pub(super) fn offered(&self) {
+    pub(super) fn offered(&self, by: NoticedBy) {
+        if by == NoticedBy::Notification {
+            self.0.notified.fetch_add(1, Relaxed);
+        }
         self.0.offered.fetch_add(1, Relaxed);
     }
 

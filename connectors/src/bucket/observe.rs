@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use tidemill_core::{
     BoxFuture,
     intake::{IntakeError, Ledgers, Mark, Offer, Receipt},
-    ledger::{self, LedgerEntry},
+    ledger::{self, LedgerEntry, NoticedBy},
 };
 use tokio::time::Instant;
 
@@ -54,13 +54,14 @@ pub(super) enum Outcome {
 }
 
 impl Observer {
-    /// Observes `key`, of which the ledger knew `known`. Waits as long as the journal takes no
-    /// events.
+    /// Observes `key`, of which the ledger knew `known`, for the one who noticed it. Waits as long as
+    /// the journal takes no events.
     pub(super) async fn observe(
         &self,
         key: &str,
         mut known: Option<LedgerEntry>,
         need: Need,
+        by: NoticedBy,
     ) -> Outcome {
         let mut duplicates = 0;
         let mut backoff = Backoff::new(&self.tuning);
@@ -97,7 +98,7 @@ impl Observer {
             };
             match self.intake.offer(offer).await {
                 Ok(Receipt::Accepted { .. }) => {
-                    self.health.offered();
+                    self.health.offered(by);
                     return otherwise;
                 }
                 Ok(Receipt::Duplicate | Receipt::Reused) => duplicates += 1,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use tidemill_core::ledger::LedgerEntry;
+use tidemill_core::ledger::{LedgerEntry, NoticedBy};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -173,7 +173,8 @@ impl Poll {
             .map(|(key, known)| {
                 let observer = &observer;
                 async move {
-                    let outcome = observer.observe(&key, known, Need::Nothing).await;
+                    let by = NoticedBy::Listing;
+                    let outcome = observer.observe(&key, known, Need::Nothing, by).await;
                     (key, outcome)
                 }
             })

@@ -149,6 +149,17 @@ impl Running {
         reported.unwrap_or_else(|_| panic!("reported {:?}", self.health.status()));
     }
 
+    /// Waits until so many events were taken.
+    async fn offered(&self, count: u64) {
+        let taken = async {
+            while self.health.status().offered < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let taken = tokio::time::timeout(PATIENCE, taken).await;
+        taken.unwrap_or_else(|_| panic!("took {:?}", self.health.status()));
+    }
+
     async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();
