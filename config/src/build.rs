@@ -16,7 +16,8 @@ use crate::{
         After, Allow, AmqpDestination, AmqpSource, BucketPlan, BucketSource, Connection,
         ConnectionPlan, Cors, DestinationPlan, EnginePlan, EventSource, FunctionPlan,
         HttpDestination, HttpSource, Idempotency, KafkaDestination, KafkaSource, Mode, NotBuilt,
-        Order, Plan, SourcePlan, Start, Store, StoreOptions, TriggerPlan, Unmatched, Verify,
+        Notify, Order, Plan, SourcePlan, Start, Store, StoreOptions, TriggerPlan, Unmatched,
+        Verify,
     },
     tree::{Node, Table, Value},
 };
@@ -352,7 +353,17 @@ fn bucket_source(table: &Table) -> BucketSource {
         suffix: table.strings("suffix"),
         after: after(table),
         rescan: table.duration("rescan"),
+        notify: table.table("notify").and_then(notify),
     }
+}
+
+/// None, if the table has errors.
+fn notify(table: &Table) -> Option<Notify> {
+    let sqs = table.table("sqs")?;
+    Some(Notify::Sqs {
+        queue: sqs.text("queue")?,
+        region: sqs.text("region"),
+    })
 }
 
 /// What `after` of a bucket source says.

@@ -362,6 +362,21 @@ pub struct BucketSource {
     /// How often the bucket is listed to find what was missed. The same for all triggers of a
     /// bucket.
     pub rescan: Duration,
+    /// How the store tells of changes itself; absent, it does not. The same for all triggers of a
+    /// bucket.
+    pub notify: Option<Notify>,
+}
+
+/// `notify = { ... }`: where an object store sends the records of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notify {
+    /// To a queue of SQS.
+    Sqs {
+        /// The URL of the queue.
+        queue: Text,
+        /// Its region; absent, the one in its URL, else that of the bucket.
+        region: Option<Text>,
+    },
 }
 
 /// `http = { ... }`. Triggers of one path share it: all but `methods` is the same for all of them.

@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
@@ -160,8 +159,7 @@ pub async fn assemble(
     let mut sources = Vec::new();
     if let Selection::All = selection {
         warn_of_strays(&dispatcher).await?;
-        let buckets = watched.into_iter();
-        sources.extend(buckets.map(|(b, rescan)| Source::bucket(BucketConnector::new(b, rescan))));
+        sources.extend(watched.into_iter().map(Source::bucket));
         sources.extend(brokers);
         sources.extend(schedules(plan));
         sources.extend(http_source(plan).await?);
@@ -292,8 +290,8 @@ fn target(plan: &DestinationPlan) -> Target {
 #[derive(Default)]
 struct Opened {
     buckets: BTreeMap<String, Bucket>,
-    /// Those that triggers listen to, and how long after a scan the next one begins.
-    watched: Vec<(Bucket, Duration)>,
+    /// The sources of those that triggers listen to.
+    watched: Vec<BucketConnector>,
     /// Those that triggers listen to and the engine itself writes to, and that do not keep hops.
     feedback: BTreeSet<String>,
 }
@@ -309,7 +307,14 @@ fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
             }
         };
         if let Some(rescan) = settings.rescan {
-            all.watched.push((bucket.clone(), rescan));
+            let connector = BucketConnector::new(bucket.clone(), rescan);
+            match &settings.notify {
+                None => all.watched.push(connector),
+                Some(notify) => match connector.notified(notify) {
+                    Ok(connector) => all.watched.push(connector),
+                    Err(error) => errors.push(error.into()),
+                },
+            }
             if settings.needs_write && !bucket.keeps_hops() {
                 all.feedback.insert(settings.name.clone());
             }

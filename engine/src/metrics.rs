@@ -97,6 +97,7 @@ pub struct Metrics {
     ticks: Family<TriggerResult, Counter>,
     store_requests: Family<BucketResult, Counter>,
     objects_noticed: Family<BucketBy, Counter>,
+    notifications: Family<BucketResult, Counter>,
     http_requests: Family<PathStatus, Counter>,
     http_connections: Gauge,
     http_turned_away: Counter,
@@ -133,6 +134,7 @@ impl Default for Metrics {
             ticks: Family::default(),
             store_requests: Family::default(),
             objects_noticed: Family::default(),
+            notifications: Family::default(),
             http_requests: Family::default(),
             http_connections: Gauge::default(),
             http_turned_away: Counter::default(),
@@ -223,6 +225,11 @@ impl Default for Metrics {
             "objects_noticed",
             "Events of buckets, by who noticed them first: a notification, or the listing that finds what nobody told",
             metrics.objects_noticed.clone(),
+        );
+        r.register(
+            "notifications",
+            "Records that object stores sent: of the bucket's objects, of others, of what changes no object, and messages that no store wrote",
+            metrics.notifications.clone(),
         );
         r.register(
             "http_requests",
@@ -337,6 +344,20 @@ impl Metrics {
                 by: by.as_str(),
             };
             let counter = self.objects_noticed.get_or_create(&labels);
+            counter.inner().store(count, Relaxed);
+        }
+        let Some(told) = &status.told else { return };
+        for (result, count) in [
+            ("taken", told.records),
+            ("elsewhere", told.elsewhere),
+            ("other", told.others),
+            ("strange", told.strange),
+        ] {
+            let labels = BucketResult {
+                bucket: bucket.to_owned(),
+                result,
+            };
+            let counter = self.notifications.get_or_create(&labels);
             counter.inner().store(count, Relaxed);
         }
     }

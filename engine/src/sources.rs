@@ -61,7 +61,11 @@ impl Source {
                 State::Stopped => "stopped".into(),
                 State::FirstScan => "looking through what is there".into(),
                 State::Watching => "watching".into(),
-                State::Listing => "found by listing".into(),
+                State::Listing => match status.told.map(|told| told.trouble) {
+                    None => "found by listing".into(),
+                    Some(None) => "told by notifications".into(),
+                    Some(Some(why)) => format!("found by listing only: {why}"),
+                },
                 State::Unreachable(why) => return (false, why),
                 State::RescansOnly(why) => format!("found by scans only: {why}"),
                 State::FolderMissing => return (false, "its folder is missing".into()),

@@ -8,6 +8,7 @@ mod kafka;
 mod proxy;
 mod s3;
 mod services;
+mod sqs;
 
 use std::{
     fs,
@@ -25,6 +26,7 @@ pub use kafka::Kafka;
 pub use proxy::Proxy;
 pub use s3::S3;
 pub use services::{Broker, amqp_url, kafka_brokers, s3_endpoint};
+pub use sqs::Sqs;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up. Generous: machines stall.

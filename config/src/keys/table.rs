@@ -108,6 +108,10 @@ keys! {
 "triggers.*.bucket.after.move.bucket": Filled, required("done"), "The bucket it goes to.";
 "triggers.*.bucket.after.move.prefix": Prefix, default(""), "Put before its key.";
 "triggers.*.bucket.rescan": Duration("1s", "24h"), default("60s"), "How often the bucket is listed: to find what was missed in a folder, and what is new in an object store. The same in all triggers of a bucket.";
+"triggers.*.bucket.notify": Table, optional, "s3: where the store sends its event records, so that objects are noticed before the next listing. The same in all triggers of a bucket.";
+"triggers.*.bucket.notify.sqs": Table, one_of("way of notifications"), "A queue of Amazon SQS, or of what speaks its language. The bucket needs one of its own.";
+"triggers.*.bucket.notify.sqs.queue": HttpUrl, required("https://sqs.eu-west-1.amazonaws.com/123456789012/uploads"), "The URL of the queue.";
+"triggers.*.bucket.notify.sqs.region": Text, optional, "The region of the queue; left out, the one in its URL, else that of the bucket.";
 
 "triggers.*.amqp": Table, one_of("source"), "Messages of an AMQP queue.";
 "triggers.*.amqp.connection": Filled, required("orders"), "The connection.";

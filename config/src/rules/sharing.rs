@@ -34,7 +34,7 @@ const SHARED: [Shared; 5] = [
         kind: "bucket",
         identity: &["name"],
         what: "bucket",
-        settings: &["after", "rescan"],
+        settings: &["after", "rescan", "notify"],
     },
     Shared {
         kind: "http",

@@ -9,6 +9,8 @@ use std::sync::{
 use tidemill_core::{ledger::NoticedBy, time::Timestamp};
 use tokio::sync::watch;
 
+use super::notify::{Tally, Told};
+
 /// How new objects are found at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -45,6 +47,8 @@ pub struct Status {
     pub refused: u64,
     /// Offers that wait because the journal could not take them.
     pub waiting: u64,
+    /// What notifications told; absent, none are taken.
+    pub told: Option<Told>,
     /// When the last scan ended.
     pub last_scan: Option<Timestamp>,
 }
@@ -62,6 +66,7 @@ struct Inner {
     refused: AtomicU64,
     waiting: AtomicU64,
     last_scan: AtomicI64,
+    tally: Tally,
 }
 
 const NEVER: i64 = i64::MIN;
@@ -76,6 +81,7 @@ impl Health {
             refused: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             last_scan: AtomicI64::new(NEVER),
+            tally: Tally::default(),
         }))
     }
 
@@ -91,6 +97,7 @@ impl Health {
             notified: self.0.notified.load(Relaxed),
             refused: self.0.refused.load(Relaxed),
             waiting: self.0.waiting.load(Relaxed),
+            told: self.0.tally.told(),
             last_scan: (last_scan != NEVER).then_some(Timestamp(last_scan)),
         }
     }
@@ -134,6 +141,10 @@ impl Health {
 
     pub(super) fn refused(&self) {
         self.0.refused.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.0.tally
     }
 
     /// Counts an offer as waiting until the guard is dropped.

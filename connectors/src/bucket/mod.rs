@@ -13,6 +13,10 @@
 //!
 //! - They are listed every `rescan`, which is how objects are found that came, changed or went. A
 //!   listing costs one request for each 1,000 objects, and each object that is news one more.
+//! - With `notify`, an `s3://` bucket also takes the event records that its store sends to a queue: an
+//!   object is handled as soon as it is told of. A record is only a hint where to look, so it may come
+//!   late, twice, out of order or never: the listing finds what nobody told of. Objects that change
+//!   between two looks make one event.
 //! - A version is an etag: the same bytes written over themselves are no news.
 //! - Keys are paths of names joined by single slashes: object_store cannot ask for others, such as
 //!   `/a`, `a//b` or `a/../b`. They are reported once. Keys that end in a slash stand for folders
@@ -45,6 +49,7 @@ mod hints;
 mod key;
 mod list;
 mod notice;
+mod notify;
 mod observe;
 mod open;
 mod pending;
@@ -65,6 +70,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use tidemill_config::plan::Notify;
 use tidemill_core::intake::Ledgers;
 use tokio_util::sync::CancellationToken;
 
@@ -72,11 +78,13 @@ pub use destination::{BeforeWrite, BucketDestination};
 pub use error::Error;
 pub use health::{Health, State, Status};
 pub use key::Refusal;
+pub use notify::Told;
 pub use open::OpenError;
 pub use plan::{Place, Settings};
 pub use remote::{RemoteSettings, Traffic};
 pub use store::Bucket;
 
+use notify::{Feed, Notices, Sqs};
 use observe::Observer;
 use poll::Poll;
 use source::Source;
@@ -87,6 +95,7 @@ use tuning::Tuning;
 pub struct BucketConnector {
     bucket: Bucket,
     rescan: Duration,
+    feed: Option<Feed>,
     tuning: Tuning,
     health: Health,
 }
@@ -97,9 +106,20 @@ impl BucketConnector {
         BucketConnector {
             bucket,
             rescan,
+            feed: None,
             tuning: Tuning::STANDARD,
             health: Health::new(),
         }
+    }
+
+    /// The same, which also takes the notifications that the store sends. Looks references of the plan
+    /// up; asks nobody.
+    pub fn notified(mut self, notify: &Notify) -> Result<BucketConnector, OpenError> {
+        if let Some(remote) = self.bucket.remote() {
+            let Notify::Sqs { queue, region } = notify;
+            self.feed = Some(Feed::Sqs(Sqs::new(remote, queue, region.as_ref())?));
+        }
+        Ok(self)
     }
 
     /// The bucket.
@@ -120,13 +140,23 @@ impl BucketConnector {
             intake,
             health: self.health,
             tuning: self.tuning,
+            turns: Arc::default(),
         };
         if let Some(folder) = self.bucket.folder() {
             let source = Source::new(observer, folder.clone(), self.rescan);
             source.run(stop).await;
         } else if let Some(remote) = self.bucket.remote() {
             let poll = Poll::new(observer, remote.clone(), self.rescan);
-            poll.run(stop).await;
+            let Some(feed) = self.feed else {
+                return poll.run(stop).await;
+            };
+            let notices = Notices::new(poll.observer(), remote.clone());
+            let stopped = stop.child_token();
+            let polled = async {
+                poll.run(stop).await;
+                stopped.cancel();
+            };
+            tokio::join!(polled, feed.run(notices, stopped.clone()));
         }
     }
 }

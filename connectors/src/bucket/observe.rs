@@ -2,14 +2,21 @@
 //! Whatever interrupts it, the ledger has moved with the event or has not moved at all, so that
 //! the next observation repeats nothing and skips nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use tidemill_core::{
     BoxFuture,
     intake::{IntakeError, Ledgers, Mark, Offer, Receipt},
     ledger::{self, LedgerEntry, NoticedBy},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
 
 use crate::clock;
 
@@ -32,6 +39,26 @@ pub(super) struct Observer {
     pub(super) intake: Arc<dyn Ledgers>,
     pub(super) health: Health,
     pub(super) tuning: Tuning,
+    pub(super) turns: Arc<Turns>,
+}
+
+/// Lets observations of one key follow each other, if more than one asks for them. Keys share a turn by
+/// chance.
+pub(super) struct Turns {
+    hasher: RandomState,
+    turns: [Mutex<()>; TURNS],
+}
+
+/// So many that few keys under observation share one.
+const TURNS: usize = 1024;
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns {
+            hasher: RandomState::new(),
+            turns: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
 }
 
 /// How an observation ended.
@@ -120,6 +147,12 @@ impl Observer {
             }
             known = entry;
         }
+    }
+
+    /// Waits until nobody else observes this key, if all who do so ask here first.
+    pub(super) async fn alone(&self, key: &str) -> MutexGuard<'_, ()> {
+        let turn = self.turns.hasher.hash_one(key) as usize % TURNS;
+        self.turns.turns[turn].lock().await
     }
 
     /// What the ledger knows of these keys; absent, the engine is stopping.

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use tidemill_config::plan::{After, BucketPlan, DestinationPlan, Plan, SourcePlan, Store};
+use tidemill_config::plan::{
+    After, BucketPlan, BucketSource, DestinationPlan, Notify, Plan, SourcePlan, Store,
+};
 
 use super::{Bucket, OpenError, RemoteSettings};
 
@@ -22,6 +24,8 @@ pub struct Settings {
     pub needs_write: bool,
     /// How long after a scan the next one begins; absent if no trigger listens to the bucket.
     pub rescan: Option<Duration>,
+    /// How the store tells of changes itself; absent, it does not.
+    pub notify: Option<Notify>,
 }
 
 /// Where the objects of a bucket are.
@@ -40,7 +44,7 @@ impl Settings {
         for function in plan.functions.values() {
             written.extend(function.allow.write.iter().map(String::as_str));
         }
-        let mut rescans: BTreeMap<&str, Duration> = BTreeMap::new();
+        let mut sources: BTreeMap<&str, &BucketSource> = BTreeMap::new();
         for trigger in plan.triggers.values() {
             for destination in [&trigger.on_success, &trigger.dead_letter] {
                 if let Some(DestinationPlan::Bucket { bucket, .. }) = destination {
@@ -50,7 +54,7 @@ impl Settings {
             let SourcePlan::Bucket(source) = &trigger.source else {
                 continue;
             };
-            rescans.insert(&source.bucket, source.rescan);
+            sources.insert(&source.bucket, source);
             match &source.after {
                 After::Keep => {}
                 After::Delete => {
@@ -75,7 +79,10 @@ impl Settings {
                 })),
             },
             needs_write: written.contains(name.as_str()),
-            rescan: rescans.get(name.as_str()).copied(),
+            rescan: sources.get(name.as_str()).map(|source| source.rescan),
+            notify: sources
+                .get(name.as_str())
+                .and_then(|source| source.notify.clone()),
         };
         plan.buckets.iter().map(settings).collect()
     }
@@ -119,6 +126,7 @@ mod tests {
             place: Place::Folder(Path::new("/plan").join(name)),
             needs_write,
             rescan: rescan.map(Duration::from_secs),
+            notify: None,
         };
         assert_eq!(
             Settings::of(&loaded.plan),

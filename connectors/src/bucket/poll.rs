@@ -61,6 +61,10 @@ impl Poll {
         }
     }
 
+    pub(super) fn observer(&self) -> Arc<Observer> {
+        self.observer.clone()
+    }
+
     /// Runs until the token is cancelled or the intake says that the engine stops.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         self.observer.health.set(State::FirstScan);
@@ -173,6 +177,7 @@ impl Poll {
             .map(|(key, known)| {
                 let observer = &observer;
                 async move {
+                    let _alone = observer.alone(&key).await;
                     let by = NoticedBy::Listing;
                     let outcome = observer.observe(&key, known, Need::Nothing, by).await;
                     (key, outcome)

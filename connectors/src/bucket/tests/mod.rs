@@ -4,6 +4,7 @@
 mod fake;
 mod faults;
 mod notice;
+mod notify;
 mod odd;
 mod random;
 mod remote;
@@ -20,7 +21,7 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bucket, BucketConnector, Health, State, tuning::Tuning};
+use super::{Bucket, BucketConnector, Health, Settings, State, tuning::Tuning};
 use fake::Ledger;
 
 /// Longer than anything takes.
