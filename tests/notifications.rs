@@ -1,11 +1,16 @@
-//! Notifications of object stores, as a user has them: by a real queue, from a real server.
+//! Notifications of object stores, as a user has them: by a real queue, from a real server. Where they
+//! come by another way, the tests carry them there from that queue.
 
-use crate::harness::{S3, Site, Sqs, wait_until};
+use crate::harness::{
+    Amqp, Client, Engine, Kafka, S3, Site, Sqs, amqp_url, kafka_brokers, unique, wait_for,
+    wait_until,
+};
 
-fn plan(on: &S3, queue: &Sqs) -> String {
-    let (name, queue) = (&on.name, queue.url());
+/// A plan whose bucket is told of by `notify`; `more` is put before it.
+fn plan(on: &S3, notify: &str, more: &str) -> String {
+    let name = &on.name;
     format!(
-        r#"
+        r#"{more}
 [buckets.in]
 url = "s3://{name}/in"
 [functions.probe]
@@ -14,10 +19,10 @@ env = {{ ORDER = '{{ "do": "count", "key": "all", "type": "" }}' }}
 allow = {{ store = ["probe"] }}
 [triggers.created]
 function = "probe"
-bucket = {{ name = "in", rescan = "1h", notify = {{ sqs = {{ queue = "{queue}" }} }} }}
+bucket = {{ name = "in", rescan = "1h", notify = {{ {notify} }} }}
 [triggers.deleted]
 function = "probe"
-bucket = {{ name = "in", on = ["deleted"], rescan = "1h", notify = {{ sqs = {{ queue = "{queue}" }} }} }}
+bucket = {{ name = "in", on = ["deleted"], rescan = "1h", notify = {{ {notify} }} }}
 "#
     )
 }
@@ -25,7 +30,8 @@ bucket = {{ name = "in", on = ["deleted"], rescan = "1h", notify = {{ sqs = {{ q
 #[test]
 fn what_the_store_tells_of_is_handled_long_before_the_next_listing() {
     let (bucket, queue) = (S3::new(), Sqs::new());
-    let site = Site::new(&plan(&bucket, &queue));
+    let notify = format!("sqs = {{ queue = \"{}\" }}", queue.url());
+    let site = Site::new(&plan(&bucket, &notify, ""));
     bucket.put("in/before", "x");
     bucket.tell(&queue);
     let engine = site.spawn(&bucket.env());
@@ -60,4 +66,103 @@ fn what_the_store_tells_of_is_handled_long_before_the_next_listing() {
     let events = site.counters("all:");
     assert_eq!(events.len(), 5, "{events:?}");
     assert!(events.values().all(|count| *count == 1), "{events:?}");
+}
+
+/// Carries what the store told the queue to where the engine takes it, and waits until all is handled:
+/// an object that comes, one that changes and one that goes.
+fn carried(bucket: &S3, site: &Site, engine: &Engine, mut carry: impl FnMut(&str)) {
+    let told = Sqs::new();
+    bucket.tell(&told);
+    let steps: [&dyn Fn(); 3] = [
+        &|| bucket.put("in/a", "x"),
+        &|| bucket.put("in/a", "y"),
+        &|| bucket.delete("in/a"),
+    ];
+    for (n, step) in steps.iter().enumerate() {
+        step();
+        let messages = wait_for("the store tells", || {
+            Some(told.take()).filter(|messages| !messages.is_empty())
+        });
+        // Each twice.
+        for message in messages.iter().chain(&messages) {
+            carry(message);
+        }
+        let handled = (n + 1).to_string();
+        wait_until(&format!("{handled} are handled"), || {
+            site.key("probe", "all").as_ref() == Some(&handled)
+        });
+    }
+    let noticed = engine.metric("tidemill_objects_noticed_total", "by=\"notification\"");
+    assert_eq!(noticed, 3.0);
+}
+
+#[test]
+fn a_store_may_post_its_notifications() {
+    let bucket = S3::new();
+    let notify = r#"webhook = { path = "/notices", verify = { bearer = "hunter2" } }"#;
+    let site = Site::new(&plan(&bucket, notify, ""));
+    let engine = site.spawn(&bucket.env());
+    engine.wait_ready();
+    let client = Client::new(&engine.http().expect("an address"));
+    let token = [("Authorization", "Bearer hunter2")];
+    carried(&bucket, &site, &engine, |message| {
+        let replied = client.post("/notices", &token, message);
+        assert_eq!(replied.status, 200, "{replied:?}");
+    });
+    assert_eq!(client.post("/notices", &[], "{}").status, 401);
+    let strange = client.post("/notices", &token, "{}");
+    assert_eq!(strange.status, 400);
+    assert!(strange.body.contains("no event records"), "{strange:?}");
+    engine.stop();
+}
+
+#[test]
+fn a_store_may_send_its_notifications_to_rabbitmq() {
+    let (bucket, queue) = (S3::new(), unique("notices"));
+    let broker = Amqp::connect(&amqp_url());
+    broker.declare(&queue);
+    let notify = format!("amqp = {{ connection = \"broker\", queue = \"{queue}\" }}");
+    let connection = format!("[connections.broker]\namqp = \"{}\"", amqp_url());
+    let site = Site::new(&plan(&bucket, &notify, &connection));
+    let engine = site.spawn(&bucket.env());
+    engine.wait_ready();
+    carried(&bucket, &site, &engine, |message| {
+        assert!(broker.publish(&queue, &[(String::new(), message.to_owned())]));
+    });
+    assert!(broker.publish(&queue, &[("an-order".into(), "{}".into())]));
+    engine.wait_log("message an-order of amqp:broker/");
+    engine.stop();
+    // What is not acknowledged would be back.
+    assert_eq!(broker.waiting(&queue), 0);
+    broker.delete(&queue);
+}
+
+#[test]
+fn a_store_may_send_its_notifications_to_kafka() {
+    let (bucket, topic) = (S3::new(), unique("notices"));
+    let broker = Kafka::connect(&kafka_brokers());
+    broker.create(&topic, 2);
+    let notify = format!(
+        "kafka = {{ connection = \"log\", topics = [\"{topic}\"], group = \"{topic}\", start = \"earliest\" }}"
+    );
+    let connection = format!(
+        "[connections.log]\nkafka = {{ brokers = [\"{}\"] }}",
+        kafka_brokers()
+    );
+    let site = Site::new(&plan(&bucket, &notify, &connection));
+    let engine = site.spawn(&bucket.env());
+    engine.wait_ready();
+    carried(&bucket, &site, &engine, |message| {
+        broker
+            .produce(&topic, &[(String::new(), message.to_owned())])
+            .expect("the broker has it");
+    });
+    broker
+        .produce(&topic, &[(String::new(), "an order".into())])
+        .expect("the broker has it");
+    engine.wait_log("is from no object store");
+    engine.stop();
+    let ends = broker.ends(&topic, 2);
+    assert_eq!(broker.committed(&topic, &topic, 2), Some(ends));
+    broker.delete(&topic);
 }

@@ -377,6 +377,17 @@ pub enum Notify {
         /// Its region; absent, the one in its URL, else that of the bucket.
         region: Option<Text>,
     },
+    /// To a path of the HTTP address.
+    Webhook {
+        /// The path; no trigger has it.
+        path: String,
+        /// Who may send.
+        verify: Option<Verify>,
+    },
+    /// To a queue of an AMQP broker.
+    Amqp(AmqpSource),
+    /// To topics of a Kafka cluster.
+    Kafka(KafkaSource),
 }
 
 /// `http = { ... }`. Triggers of one path share it: all but `methods` is the same for all of them.
@@ -406,7 +417,7 @@ pub enum Mode {
 }
 
 /// How a request proves who sent it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verify {
     /// By `Authorization: Bearer`.
     Bearer(Text),

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidemill_config::plan::{
-    self, DestinationPlan, EnginePlan, FunctionPlan, Plan, SourcePlan, TriggerPlan,
+    self, DestinationPlan, EnginePlan, FunctionPlan, Notify, Plan, SourcePlan, TriggerPlan,
 };
 use tidemill_connectors::{
     amqp::{self, AmqpConnector, AmqpDestination},
@@ -106,6 +106,8 @@ pub async fn assemble(
     let Opened {
         buckets,
         watched,
+        notifying,
+        routes,
         feedback,
     } = open_buckets(plan, &mut errors);
     let http = HttpDestination::new(plan.triggers.values().map(|trigger| &**trigger));
@@ -160,9 +162,10 @@ pub async fn assemble(
     if let Selection::All = selection {
         warn_of_strays(&dispatcher).await?;
         sources.extend(watched.into_iter().map(Source::bucket));
+        sources.extend(notifying);
         sources.extend(brokers);
         sources.extend(schedules(plan));
-        sources.extend(http_source(plan).await?);
+        sources.extend(http_source(plan, routes).await?);
     }
     Ok(Assembled {
         dispatcher,
@@ -292,8 +295,44 @@ struct Opened {
     buckets: BTreeMap<String, Bucket>,
     /// The sources of those that triggers listen to.
     watched: Vec<BucketConnector>,
+    /// Brokers that bring notifications of objects.
+    notifying: Vec<Source>,
+    /// Paths where stores post notifications of objects.
+    routes: Vec<http::Route>,
     /// Those that triggers listen to and the engine itself writes to, and that do not keep hops.
     feedback: BTreeSet<String>,
+}
+
+impl Opened {
+    /// The source of a bucket, which takes the notifications that its store sends.
+    fn notified(
+        &mut self,
+        plan: &Plan,
+        connector: BucketConnector,
+        notify: &Notify,
+    ) -> anyhow::Result<BucketConnector> {
+        if let Notify::Sqs { .. } = notify {
+            return Ok(connector.notified(notify)?);
+        }
+        let bucket = connector.bucket().name().to_owned();
+        let (connector, hook) = connector.hooked();
+        match notify {
+            Notify::Sqs { .. } => {}
+            Notify::Webhook { path, verify } => {
+                let route = http::Route::hook(&bucket, path, verify.as_ref(), hook);
+                self.routes.push(route);
+            }
+            Notify::Amqp(source) => {
+                let broker = AmqpConnector::new(plan, source)?;
+                self.notifying.push(Source::amqp(broker, Some(hook)));
+            }
+            Notify::Kafka(source) => {
+                let broker = KafkaConnector::new(plan, source)?;
+                self.notifying.push(Source::kafka(broker, Some(hook)));
+            }
+        }
+        Ok(connector)
+    }
 }
 
 fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
@@ -310,9 +349,9 @@ fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
             let connector = BucketConnector::new(bucket.clone(), rescan);
             match &settings.notify {
                 None => all.watched.push(connector),
-                Some(notify) => match connector.notified(notify) {
+                Some(notify) => match all.notified(plan, connector, notify) {
                     Ok(connector) => all.watched.push(connector),
-                    Err(error) => errors.push(error.into()),
+                    Err(error) => errors.push(error),
                 },
             }
             if settings.needs_write && !bucket.keeps_hops() {
@@ -381,10 +420,10 @@ fn brokers(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Vec<Source> {
         };
         let source = match &trigger.source {
             SourcePlan::Amqp(source) => AmqpConnector::new(plan, source)
-                .map(Source::amqp)
+                .map(|broker| Source::amqp(broker, None))
                 .map_err(anyhow::Error::from),
             SourcePlan::Kafka(source) => KafkaConnector::new(plan, source)
-                .map(Source::kafka)
+                .map(|broker| Source::kafka(broker, None))
                 .map_err(anyhow::Error::from),
             _ => continue,
         };
@@ -408,9 +447,11 @@ fn schedules(plan: &Plan) -> impl Iterator<Item = Source> {
     })
 }
 
-/// The source of the HTTP triggers, with its address taken; none without such triggers.
-async fn http_source(plan: &Plan) -> anyhow::Result<Option<Source>> {
-    let routes = http::Route::of(plan);
+/// The source of the HTTP triggers and of notifications that are posted, with its address taken; none
+/// without either.
+async fn http_source(plan: &Plan, notices: Vec<http::Route>) -> anyhow::Result<Option<Source>> {
+    let mut routes = http::Route::of(plan);
+    routes.extend(notices);
     if routes.is_empty() {
         return Ok(None);
     }

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tidemill_connectors::{
     amqp::AmqpConnector,
-    bucket::{BucketConnector, State},
+    bucket::{BucketConnector, Hook, State},
     http,
     kafka::KafkaConnector,
     schedule::{self, ScheduleConnector},
 };
-use tidemill_core::{BoxFuture, ledger};
+use tidemill_core::{BoxFuture, hold::Holds, ledger};
 use tokio_util::sync::CancellationToken;
 
 use crate::{dispatcher::intake::EngineIntake, metrics::Metrics};
@@ -107,8 +107,8 @@ impl Source {
         }
     }
 
-    /// A queue of an AMQP broker.
-    pub fn amqp(connector: AmqpConnector) -> Source {
+    /// A queue of an AMQP broker, for triggers or for the notifications of a bucket.
+    pub fn amqp(connector: AmqpConnector, notices: Option<Hook>) -> Source {
         let health = connector.health();
         let measured = health.clone();
         let source = connector.source().to_owned();
@@ -131,12 +131,12 @@ impl Source {
                     metrics.held(&name, status.held, status.broken);
                 }),
             },
-            run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
+            run: Box::new(|intake, stop| Box::pin(connector.run(holder(intake, notices), stop))),
         }
     }
 
-    /// A consumer of Kafka topics.
-    pub fn kafka(connector: KafkaConnector) -> Source {
+    /// A consumer of Kafka topics, for triggers or for the notifications of a bucket.
+    pub fn kafka(connector: KafkaConnector, notices: Option<Hook>) -> Source {
         let health = connector.health();
         let measured = health.clone();
         let source = connector.source().to_owned();
@@ -160,7 +160,7 @@ impl Source {
                     metrics.held(&name, status.held, status.broken);
                 }),
             },
-            run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
+            run: Box::new(|intake, stop| Box::pin(connector.run(holder(intake, notices), stop))),
         }
     }
 
@@ -180,5 +180,13 @@ impl Source {
             },
             run: Box::new(move |intake, stop| Box::pin(bound.run(intake, stop, drain))),
         }
+    }
+}
+
+/// Who takes what a broker holds: the engine, or a bucket whose notifications it brings.
+fn holder(intake: Arc<EngineIntake>, notices: Option<Hook>) -> Arc<dyn Holds> {
+    match notices {
+        Some(hook) => Arc::new(hook),
+        None => intake,
     }
 }

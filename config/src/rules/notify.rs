@@ -3,7 +3,7 @@
 
 use crate::{
     plan::{Provider, Store},
-    sink::{Draft, Sink},
+    sink::{Draft, Sink, Span},
     tree::{Node, Table, Value},
 };
 
@@ -12,19 +12,42 @@ use super::sharing::{listeners, name};
 /// Where a bucket's notifications come by, told from others by these keys.
 struct Way {
     key: &'static str,
+    /// The key of triggers to which the same messages may come; empty, there is none.
+    source: &'static str,
     identity: &'static [&'static str],
     /// What it is, for a person.
     what: &'static str,
 }
 
-const WAYS: [Way; 1] = [Way {
-    key: "sqs",
-    identity: &["queue"],
-    what: "queue",
-}];
+static WAYS: [Way; 4] = [
+    Way {
+        key: "sqs",
+        source: "",
+        identity: &["queue"],
+        what: "queue",
+    },
+    Way {
+        key: "webhook",
+        source: "http",
+        identity: &["path"],
+        what: "path",
+    },
+    Way {
+        key: "amqp",
+        source: "amqp",
+        identity: &["connection", "queue"],
+        what: "queue",
+    },
+    Way {
+        key: "kafka",
+        source: "kafka",
+        identity: &["connection", "group"],
+        what: "group",
+    },
+];
 
 pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
-    let mut notified: Vec<(&str, &Node, &Table)> = Vec::new();
+    let mut notified: Vec<(&str, &Table)> = Vec::new();
     for (bucket, listeners) in listeners(root, "bucket", |source| name(source, "name")) {
         // Triggers that disagree are told so elsewhere.
         let first = listeners.first();
@@ -33,10 +56,9 @@ pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
         };
         let Some(table) = node.table() else { continue };
         sends(sink, root, bucket, node, table);
-        notified.push((bucket, node, table));
+        notified.push((bucket, table));
     }
-    notified.sort_by_key(|(_, node, _)| node.span.start);
-    taken_twice(sink, &notified);
+    taken_twice(sink, root, &notified);
 }
 
 /// Folders are watched, and other stores send other records, or none.
@@ -83,33 +105,66 @@ fn unsigned(sink: &mut Sink<'_>, bucket: &str, declared: &Table, notify: &Table)
     sink.add(draft.with(anonymous.span.clone(), "no credentials, it says here"));
 }
 
-/// Of a message that two buckets fetch, only one hears.
-fn taken_twice(sink: &mut Sink<'_>, notified: &[(&str, &Node, &Table)]) {
-    for (n, (bucket, _, notify)) in notified.iter().enumerate() {
-        for way in &WAYS {
-            let identity = |notify: &&Table| -> Option<Vec<Value>> {
-                let table = notify.table(way.key)?;
-                let values = way.identity.iter().map(|key| table.get(key));
-                values.map(|node| Some(node?.value.clone())).collect()
-            };
-            let Some(mine) = identity(notify) else {
-                continue;
-            };
-            let mut before = notified[..n].iter();
-            let same = before.find(|(_, _, other)| identity(other).as_ref() == Some(&mine));
-            let (Some((other, _, theirs)), Some(node)) = (same, notify.get(way.key)) else {
-                continue;
-            };
-            let what = way.what;
-            let message =
-                format!("buckets `{other}` and `{bucket}` would take each other's notifications");
-            let label = format!("expected a {what} that no other bucket has");
-            let help = format!(
-                "have the store send the notifications of each bucket to a {what} of its own"
-            );
-            let draft = Draft::error(node.span.clone(), message, label, help);
-            let first = theirs.get(way.key).map_or(0..0, |node| node.span.clone());
-            sink.add(draft.with(first, format!("bucket `{other}` has it already")));
+/// Somebody to whom messages come.
+struct Taker<'t> {
+    who: String,
+    way: &'static Way,
+    identity: Vec<&'t Value>,
+    span: &'t Span,
+    /// Whether they are notifications.
+    notified: bool,
+}
+
+/// Of a message that two fetch, only one hears.
+fn taken_twice(sink: &mut Sink<'_>, root: &Table, notified: &[(&str, &Table)]) {
+    let mut takers = Vec::new();
+    for way in &WAYS {
+        for (bucket, notify) in notified {
+            takers.extend(way.taker(format!("bucket `{bucket}`"), notify, way.key, true));
         }
+        for (name, trigger) in root.tables("triggers") {
+            takers.extend(way.taker(format!("trigger `{name}`"), trigger, way.source, false));
+        }
+    }
+    takers.sort_by_key(|taker| taker.span.start);
+    for (n, taker) in takers.iter().enumerate() {
+        let same = |other: &&Taker<'_>| {
+            (other.way.key, &other.identity) == (taker.way.key, &taker.identity)
+                && (other.notified || taker.notified)
+        };
+        let Some(other) = takers[..n].iter().find(same) else {
+            continue;
+        };
+        let what = taker.way.what;
+        let message = format!(
+            "{} and {} would take each other's messages",
+            other.who, taker.who
+        );
+        let label = format!("expected a {what} that nobody else has");
+        let help =
+            format!("have the store send the notifications of a bucket to a {what} of its own");
+        let draft = Draft::error(taker.span.clone(), message, label, help);
+        sink.add(draft.with(other.span.clone(), format!("{} has it already", other.who)));
+    }
+}
+
+impl Way {
+    fn taker<'t>(
+        &'static self,
+        who: String,
+        table: &'t Table,
+        key: &str,
+        notified: bool,
+    ) -> Option<Taker<'t>> {
+        let node = table.get(key)?;
+        let table = node.table()?;
+        let values = self.identity.iter().map(|key| Some(&table.get(key)?.value));
+        Some(Taker {
+            who,
+            way: self,
+            identity: values.collect::<Option<_>>()?,
+            span: &node.span,
+            notified,
+        })
     }
 }

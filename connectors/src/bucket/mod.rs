@@ -13,8 +13,8 @@
 //!
 //! - They are listed every `rescan`, which is how objects are found that came, changed or went. A
 //!   listing costs one request for each 1,000 objects, and each object that is news one more.
-//! - With `notify`, an `s3://` bucket also takes the event records that its store sends to a queue: an
-//!   object is handled as soon as it is told of. A record is only a hint where to look, so it may come
+//! - With `notify`, an `s3://` bucket also takes the event records that its store sends: an object is
+//!   handled as soon as it is told of. A record is only a hint where to look, so it may come
 //!   late, twice, out of order or never: the listing finds what nobody told of. Objects that change
 //!   between two looks make one event.
 //! - A version is an etag: the same bytes written over themselves are no news.
@@ -78,13 +78,13 @@ pub use destination::{BeforeWrite, BucketDestination};
 pub use error::Error;
 pub use health::{Health, State, Status};
 pub use key::Refusal;
-pub use notify::Told;
+pub use notify::{Hook, Told, Verdict};
 pub use open::OpenError;
 pub use plan::{Place, Settings};
 pub use remote::{RemoteSettings, Traffic};
 pub use store::Bucket;
 
-use notify::{Feed, Notices, Sqs};
+use notify::{Feed, Notices, Sqs, hook};
 use observe::Observer;
 use poll::Poll;
 use source::Source;
@@ -112,14 +112,20 @@ impl BucketConnector {
         }
     }
 
-    /// The same, which also takes the notifications that the store sends. Looks references of the plan
-    /// up; asks nobody.
+    /// The same, which also fetches the notifications that the store sends to a queue of SQS. Looks
+    /// references of the plan up; asks nobody.
     pub fn notified(mut self, notify: &Notify) -> Result<BucketConnector, OpenError> {
-        if let Some(remote) = self.bucket.remote() {
-            let Notify::Sqs { queue, region } = notify;
+        if let (Some(remote), Notify::Sqs { queue, region }) = (self.bucket.remote(), notify) {
             self.feed = Some(Feed::Sqs(Sqs::new(remote, queue, region.as_ref())?));
         }
         Ok(self)
+    }
+
+    /// The same, which also takes the notifications that are handed over by the hook.
+    pub fn hooked(mut self) -> (BucketConnector, Hook) {
+        let (hook, catch) = hook();
+        self.feed = Some(Feed::Hook(catch));
+        (self, hook)
     }
 
     /// The bucket.

@@ -1,5 +1,6 @@
 //! Notifications: what an object store tells of its changes, so that nobody has to wait for the next
-//! listing. [`record`] reads what it says, [`sqs`] fetches it.
+//! listing. [`record`] reads what it says, [`sqs`] fetches it, and by [`hook`] other connectors hand it
+//! over.
 //!
 //! A notification is a hint, and nothing more: whatever it says, the object is looked at and compared
 //! with the ledger, as a listing does. So notifications may come late, twice, in any order or never,
@@ -7,11 +8,16 @@
 //! A notification is settled when all that it tells of is in the ledger and the journal.
 
 mod aws;
+mod hook;
 pub(super) mod record;
 mod sqs;
 mod tally;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{Arc, PoisonError},
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tidemill_core::{
@@ -27,10 +33,12 @@ use super::{
     pending::Need,
     remote::Remote,
     report::Reports,
-    tuning::{LOOKS, UNREACHABLE},
+    tuning::{LOOKS, REPORTS, UNREACHABLE},
 };
 use record::{Kind, Record, Strange};
 
+pub(super) use hook::{Catch, hook};
+pub use hook::{Hook, Verdict};
 pub(super) use tally::Tally;
 pub use tally::Told;
 
@@ -40,7 +48,11 @@ pub(super) use sqs::Sqs;
 #[derive(Debug)]
 pub(super) enum Feed {
     Sqs(Sqs),
+    Hook(Catch),
 }
+
+/// How many notifications are worked on at a time.
+const MESSAGES: usize = 128;
 
 impl Feed {
     /// Takes notifications until `stop` is cancelled.
@@ -48,6 +60,7 @@ impl Feed {
         notices.tally().begins();
         match self {
             Feed::Sqs(sqs) => sqs.run(&notices, stop).await,
+            Feed::Hook(catch) => catch.run(&notices, stop).await,
         }
     }
 }
@@ -70,6 +83,8 @@ pub(super) struct Notices {
     /// How many objects are looked at at a time.
     looks: Semaphore,
     reports: Mutex<Reports>,
+    /// The strange messages that were told about.
+    strangers: std::sync::Mutex<HashSet<String>>,
 }
 
 impl Notices {
@@ -79,6 +94,7 @@ impl Notices {
             remote,
             looks: Semaphore::new(LOOKS),
             reports: Mutex::default(),
+            strangers: std::sync::Mutex::default(),
         }
     }
 
@@ -119,6 +135,19 @@ impl Notices {
         self.tally()
             .took(told - elsewhere, elsewhere, message.others);
         Taken::Done
+    }
+
+    /// Tells once about a message that no object store wrote, and what becomes of it.
+    fn tell_strange(&self, from: &str, why: &Strange, fate: &str) {
+        let told = &self.strangers;
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < REPORTS && told.insert(from.to_owned()) {
+            let bucket = self.bucket();
+            tracing::warn!(
+                bucket,
+                "message {from} is from no object store ({why}); {fate}"
+            );
+        }
     }
 
     /// The record with the key that the object has in the plan's bucket, if it is there.

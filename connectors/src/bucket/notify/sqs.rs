@@ -5,13 +5,7 @@
 //! A message that no object store wrote is left in the queue, and told about once: it is not ours to
 //! delete. The queue's own redrive policy puts it aside, or its retention ends it.
 
-use std::{
-    collections::HashSet,
-    fmt,
-    pin::pin,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, pin::pin, time::Duration};
 
 use aws_sdk_sqs::{
     Client,
@@ -23,15 +17,8 @@ use tidemill_core::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Notices, Taken, aws, record::Strange};
-use crate::bucket::{
-    open::OpenError,
-    remote::Remote,
-    tuning::{REPORTS, UNREACHABLE},
-};
-
-/// How many messages are worked on at a time.
-const MESSAGES: usize = 128;
+use super::{MESSAGES, Notices, Taken, aws};
+use crate::bucket::{open::OpenError, remote::Remote, tuning::UNREACHABLE};
 
 /// The most messages that one request may fetch or delete.
 const BATCH: i32 = 10;
@@ -58,8 +45,6 @@ pub(in crate::bucket) struct Sqs {
     queue: String,
     /// Its URL without what may be a secret.
     shown: String,
-    /// The strange messages that were told about.
-    told: Mutex<HashSet<String>>,
 }
 
 impl fmt::Debug for Sqs {
@@ -106,7 +91,6 @@ impl Sqs {
             shown: format!("{endpoint}{}", url.path()),
             client: Client::from_conf(aws::config(calls, credentials, endpoint, region)),
             queue,
-            told: Mutex::default(),
         })
     }
 
@@ -180,7 +164,9 @@ impl Sqs {
             Taken::Done => done.send(receipt).await.is_ok(),
             Taken::Strange(why) => {
                 let id = message.message_id.unwrap_or_default();
-                self.tell(notices.bucket(), id, why);
+                let from = format!("{id} of {}", self.shown);
+                let fate = "it stays in the queue, whose redrive policy should put it aside";
+                notices.tell_strange(&from, &why, fate);
                 true
             }
             Taken::Stopping => false,
@@ -219,18 +205,6 @@ impl Sqs {
                     "messages are not deleted, and will come again: {why}"
                 );
             }
-        }
-    }
-
-    fn tell(&self, bucket: &str, id: String, why: Strange) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < REPORTS && told.insert(id.clone()) {
-            let queue = &self.shown;
-            tracing::warn!(
-                bucket,
-                queue,
-                "message {id} is from no object store ({why}); it stays in the queue, whose redrive policy should put it aside"
-            );
         }
     }
 }
