@@ -57,6 +57,19 @@ fn what_the_store_tells_of_is_handled_long_before_the_next_listing() {
     let noticed = |by| engine.metric("tidemill_objects_noticed_total", by);
     assert_eq!(noticed("by=\"listing\""), 1.0);
     assert_eq!(noticed("by=\"notification\""), 4.0);
+    let delayed = |by| engine.metric("tidemill_objects_delayed_total", by);
+    assert_eq!(delayed("by=\"listing\""), 0.0, "it was there before");
+    assert_eq!(
+        delayed("by=\"notification\""),
+        3.0,
+        "all but the one that went"
+    );
+    assert!(
+        engine.metric(
+            "tidemill_objects_delay_seconds_total",
+            "by=\"notification\""
+        ) < 60.0
+    );
     let told = |result| engine.metric("tidemill_notifications_total", result);
     assert_eq!(told("result=\"taken\""), 4.0);
     assert_eq!(told("result=\"elsewhere\""), 1.0);
@@ -165,4 +178,45 @@ fn a_store_may_send_its_notifications_to_kafka() {
     let ends = broker.ends(&topic, 2);
     assert_eq!(broker.committed(&topic, &topic, 2), Some(ends));
     broker.delete(&topic);
+}
+
+#[test]
+fn check_tries_where_notifications_come_by() {
+    let bucket = S3::new();
+    let [(_, endpoint), ..] = bucket.env();
+    let broker = format!(
+        "[connections.broker]\namqp = \"{}\"\n[connections.log]\nkafka = {{ brokers = [\"{}\"] }}",
+        amqp_url(),
+        kafka_brokers()
+    );
+    let site = Site::new("");
+    for (notify, place, says) in [
+        (
+            format!("sqs = {{ queue = \"{endpoint}/123456789012/no-such-queue\" }}"),
+            "buckets.in",
+            "NonExistentQueue",
+        ),
+        (
+            "amqp = { connection = \"broker\", queue = \"no-such-queue\" }".into(),
+            "triggers.created.bucket.notify.amqp.queue",
+            "no-such-queue",
+        ),
+        (
+            "kafka = { connection = \"log\", topics = [\"no-such-topic\"], group = \"g\" }".into(),
+            "triggers.created.bucket.notify.kafka.topics",
+            "no-such-topic",
+        ),
+    ] {
+        let options = format!(
+            "options = {{ endpoint = \"{endpoint}\", access_key_id = \"a\", secret_access_key = \"${{file:./key}}\" }}"
+        );
+        let text = plan(&bucket, &notify, &broker);
+        site.configure(&text.replace("/in\"", &format!("/in\"\n{options}")));
+        std::fs::write(site.path("key"), "hunter2").expect("it is written");
+        site.succeeds(&["check"]);
+        let (code, error) = site.fails(&["check", "--connect"]);
+        assert_eq!(code, 1);
+        assert!(error.contains(place) && error.contains(says), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
 }

@@ -1,6 +1,9 @@
 //! What is counted, in the words of the design, as Prometheus metrics.
 
-use std::sync::{Mutex, atomic::Ordering::Relaxed};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -97,6 +100,8 @@ pub struct Metrics {
     ticks: Family<TriggerResult, Counter>,
     store_requests: Family<BucketResult, Counter>,
     objects_noticed: Family<BucketBy, Counter>,
+    delayed: Family<BucketBy, Counter>,
+    delays: Family<BucketBy, Counter<f64, AtomicU64>>,
     notifications: Family<BucketResult, Counter>,
     http_requests: Family<PathStatus, Counter>,
     http_connections: Gauge,
@@ -134,6 +139,8 @@ impl Default for Metrics {
             ticks: Family::default(),
             store_requests: Family::default(),
             objects_noticed: Family::default(),
+            delayed: Family::default(),
+            delays: Family::default(),
             notifications: Family::default(),
             http_requests: Family::default(),
             http_connections: Gauge::default(),
@@ -225,6 +232,17 @@ impl Default for Metrics {
             "objects_noticed",
             "Events of buckets, by who noticed them first: a notification, or the listing that finds what nobody told",
             metrics.objects_noticed.clone(),
+        );
+        r.register(
+            "objects_delayed",
+            "Objects that the next metric sums over: those that came or changed, but for those that the first listing found",
+            metrics.delayed.clone(),
+        );
+        r.register_with_unit(
+            "objects_delay",
+            "How long after they were written objects became events, by who noticed them first",
+            Unit::Seconds,
+            metrics.delays.clone(),
         );
         r.register(
             "notifications",
@@ -345,6 +363,20 @@ impl Metrics {
             };
             let counter = self.objects_noticed.get_or_create(&labels);
             counter.inner().store(count, Relaxed);
+        }
+        for (by, delay) in [
+            (NoticedBy::Notification, status.told_after),
+            (NoticedBy::Listing, status.listed_after),
+        ] {
+            let labels = BucketBy {
+                bucket: bucket.to_owned(),
+                by: by.as_str(),
+            };
+            let objects = self.delayed.get_or_create(&labels);
+            objects.inner().store(delay.objects, Relaxed);
+            let seconds = self.delays.get_or_create(&labels);
+            let total = delay.total.as_secs_f64().to_bits();
+            seconds.inner().store(total, Relaxed);
         }
         let Some(told) = &status.told else { return };
         for (result, count) in [

@@ -1,9 +1,12 @@
 //! What a bucket's connector says of itself, for readiness and metrics. Reading it costs nothing
 //! to the connector.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use tidemill_core::{ledger::NoticedBy, time::Timestamp};
@@ -43,6 +46,10 @@ pub struct Status {
     pub offered: u64,
     /// Those of them that were noticed by a notification; all others were found by a listing.
     pub notified: u64,
+    /// How late objects that came or changed were told of.
+    pub told_after: Delay,
+    /// How late listings found them, but for the first one, which finds what is old.
+    pub listed_after: Delay,
     /// Files that cannot be objects, as of the last scan; the log names them.
     pub refused: u64,
     /// Offers that wait because the journal could not take them.
@@ -51,6 +58,15 @@ pub struct Status {
     pub told: Option<Told>,
     /// When the last scan ended.
     pub last_scan: Option<Timestamp>,
+}
+
+/// How long after they were written objects became events. Stores tell that time in whole seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delay {
+    /// How many objects.
+    pub objects: u64,
+    /// The sum over all of them.
+    pub total: Duration,
 }
 
 /// A handle on the status of a connector. Clones share it.
@@ -63,6 +79,8 @@ struct Inner {
     objects: AtomicU64,
     offered: AtomicU64,
     notified: AtomicU64,
+    told_after: Late,
+    listed_after: Late,
     refused: AtomicU64,
     waiting: AtomicU64,
     last_scan: AtomicI64,
@@ -78,6 +96,8 @@ impl Health {
             objects: AtomicU64::new(0),
             offered: AtomicU64::new(0),
             notified: AtomicU64::new(0),
+            told_after: Late::default(),
+            listed_after: Late::default(),
             refused: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             last_scan: AtomicI64::new(NEVER),
@@ -95,6 +115,8 @@ impl Health {
             objects: self.0.objects.load(Relaxed),
             offered: self.0.offered.load(Relaxed),
             notified: self.0.notified.load(Relaxed),
+            told_after: self.0.told_after.delay(),
+            listed_after: self.0.listed_after.delay(),
             refused: self.0.refused.load(Relaxed),
             waiting: self.0.waiting.load(Relaxed),
             told: self.0.tally.told(),
@@ -132,9 +154,17 @@ impl Health {
         self.0.objects.store(objects, Relaxed);
     }
 
-    pub(super) fn offered(&self, by: NoticedBy) {
+    /// Counts an event that was taken: of an object that was written so long ago, if it is there.
+    pub(super) fn offered(&self, by: NoticedBy, age: Option<Duration>) {
         if by == NoticedBy::Notification {
             self.0.notified.fetch_add(1, Relaxed);
+        }
+        match (by, age) {
+            (NoticedBy::Notification, Some(age)) => self.0.told_after.add(age),
+            (NoticedBy::Listing, Some(age)) if self.0.state.borrow().1 => {
+                self.0.listed_after.add(age);
+            }
+            _ => {}
         }
         self.0.offered.fetch_add(1, Relaxed);
     }
@@ -151,6 +181,28 @@ impl Health {
     pub(super) fn wait(&self) -> Waiting {
         self.0.waiting.fetch_add(1, Relaxed);
         Waiting(self.clone())
+    }
+}
+
+/// The makings of a [`Delay`].
+#[derive(Debug, Default)]
+struct Late {
+    objects: AtomicU64,
+    millis: AtomicU64,
+}
+
+impl Late {
+    fn add(&self, age: Duration) {
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.objects.fetch_add(1, Relaxed);
+        self.millis.fetch_add(millis, Relaxed);
+    }
+
+    fn delay(&self) -> Delay {
+        Delay {
+            objects: self.objects.load(Relaxed),
+            total: Duration::from_millis(self.millis.load(Relaxed)),
+        }
     }
 }
 

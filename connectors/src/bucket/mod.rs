@@ -76,7 +76,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use destination::{BeforeWrite, BucketDestination};
 pub use error::Error;
-pub use health::{Health, State, Status};
+pub use health::{Delay, Health, State, Status};
 pub use key::Refusal;
 pub use notify::{Hook, Told, Verdict};
 pub use open::OpenError;
@@ -126,6 +126,14 @@ impl BucketConnector {
         let (hook, catch) = hook();
         self.feed = Some(Feed::Hook(catch));
         (self, hook)
+    }
+
+    /// Tries the queue that its notifications come by, if it fetches them itself; an error is in words.
+    pub async fn try_out(&self) -> Result<(), String> {
+        match &self.feed {
+            Some(Feed::Sqs(sqs)) => sqs.try_out().await,
+            Some(Feed::Hook(_)) | None => Ok(()),
+        }
     }
 
     /// The bucket.

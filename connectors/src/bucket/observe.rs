@@ -125,7 +125,9 @@ impl Observer {
             };
             match self.intake.offer(offer).await {
                 Ok(Receipt::Accepted { .. }) => {
-                    self.health.offered(by);
+                    let written = seen.as_ref().map(|object| object.modified);
+                    let age = written.map(|written| clock::now().since(written));
+                    self.health.offered(by, age);
                     return otherwise;
                 }
                 Ok(Receipt::Duplicate | Receipt::Reused) => duplicates += 1,

@@ -196,7 +196,7 @@ impl Notices {
                     break;
                 }
                 Outcome::Failed(error) => {
-                    self.tally().fails(self.bucket(), &error.chain());
+                    self.tally().looks_in_vain(self.bucket(), &error.chain());
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(UNREACHABLE);
                     continue;
@@ -204,6 +204,7 @@ impl Notices {
                 Outcome::Stopping => return None,
             }
         }
+        self.tally().looked(self.bucket());
         Some(())
     }
 

@@ -9,7 +9,8 @@ use std::{fmt, pin::pin, time::Duration};
 
 use aws_sdk_sqs::{
     Client,
-    types::{DeleteMessageBatchRequestEntry, Message},
+    error::ProvideErrorMetadata,
+    types::{DeleteMessageBatchRequestEntry, Message, QueueAttributeName},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tidemill_config::reference::Text;
@@ -94,6 +95,23 @@ impl Sqs {
         })
     }
 
+    /// Asks the queue how it is; an error is in words.
+    pub(in crate::bucket) async fn try_out(&self) -> Result<(), String> {
+        let request = self.client.get_queue_attributes();
+        let request = request.queue_url(&self.queue);
+        let request = request.attribute_names(QueueAttributeName::ApproximateNumberOfMessages);
+        match request.send().await {
+            Ok(_) => Ok(()),
+            // It may be used, and not looked at.
+            Err(error) if error.code() == Some("AccessDenied") => Ok(()),
+            Err(error) => Err(format!(
+                "cannot use the queue {}: {}",
+                self.shown,
+                aws::words(&error)
+            )),
+        }
+    }
+
     pub(super) async fn run(&self, notices: &Notices, stop: CancellationToken) {
         let (done, finished) = mpsc::channel(MESSAGES);
         let mut deletions = pin!(self.delete(finished));
@@ -133,13 +151,13 @@ impl Sqs {
             let request = request.wait_time_seconds(LONG_POLL);
             match request.visibility_timeout(HIDDEN).send().await {
                 Ok(answer) => {
-                    notices.tally().works(notices.bucket());
+                    notices.tally().they_come(notices.bucket());
                     return answer.messages.unwrap_or_default();
                 }
                 Err(error) => {
                     let why = aws::words(&error);
                     let why = format!("cannot receive from {}: {why}", self.shown);
-                    notices.tally().fails(notices.bucket(), &why);
+                    notices.tally().none_come(notices.bucket(), &why);
                 }
             }
             tokio::time::sleep(wait).await;

@@ -1,7 +1,7 @@
 //! What is counted of notifications.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -26,28 +26,34 @@ pub(in crate::bucket) struct Tally {
     elsewhere: AtomicU64,
     others: AtomicU64,
     strange: AtomicU64,
-    /// Whether notifications are taken, and what keeps them from coming.
-    state: Mutex<(bool, Option<String>)>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether notifications are taken.
+    on: bool,
+    /// What keeps them from coming.
+    coming: Option<String>,
+    /// What keeps the objects that they tell of from being looked at.
+    looking: Option<String>,
 }
 
 impl Tally {
     /// The counts now; absent, no notifications are taken.
     pub(in crate::bucket) fn told(&self) -> Option<Told> {
         let state = self.state();
-        let (true, trouble) = &*state else {
-            return None;
-        };
-        Some(Told {
+        state.on.then(|| Told {
             records: self.records.load(Relaxed),
             elsewhere: self.elsewhere.load(Relaxed),
             others: self.others.load(Relaxed),
             strange: self.strange.load(Relaxed),
-            trouble: trouble.clone(),
+            trouble: state.coming.clone().or_else(|| state.looking.clone()),
         })
     }
 
     pub(super) fn begins(&self) {
-        self.state().0 = true;
+        self.state().on = true;
     }
 
     pub(super) fn took(&self, records: usize, elsewhere: usize, others: usize) {
@@ -61,8 +67,8 @@ impl Tally {
     }
 
     /// Notes what keeps notifications from coming, and tells if it is news.
-    pub(super) fn fails(&self, bucket: &str, why: &str) {
-        let trouble = &mut self.state().1;
+    pub(super) fn none_come(&self, bucket: &str, why: &str) {
+        let trouble = &mut self.state().coming;
         if trouble.as_deref() != Some(why) {
             tracing::warn!(
                 bucket,
@@ -73,13 +79,32 @@ impl Tally {
     }
 
     /// Notes that they come.
-    pub(super) fn works(&self, bucket: &str) {
-        if self.state().1.take().is_some() {
+    pub(super) fn they_come(&self, bucket: &str) {
+        if self.state().coming.take().is_some() {
             tracing::info!(bucket, "notifications come again");
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, (bool, Option<String>)> {
+    /// Notes what keeps objects from being looked at, and tells of the first one.
+    pub(super) fn looks_in_vain(&self, bucket: &str, why: &str) {
+        let trouble = &mut self.state().looking;
+        if trouble.is_none() {
+            tracing::warn!(
+                bucket,
+                "{why}; until the store answers, its notifications wait"
+            );
+        }
+        *trouble = Some(why.to_owned());
+    }
+
+    /// Notes that one was looked at.
+    pub(super) fn looked(&self, bucket: &str) {
+        if self.state().looking.take().is_some() {
+            tracing::info!(bucket, "the store answers again");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

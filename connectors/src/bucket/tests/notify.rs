@@ -1,4 +1,5 @@
-//! Notifications of a real server, by a real queue. The bucket is listed once, at the start.
+//! Notifications of a real server, by a real queue, and notifications that are handed over, on a store
+//! in memory. The bucket is listed once, at the start.
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -6,8 +7,14 @@ use rustls::RootCertStore;
 use serde_json::json;
 use url::form_urlencoded::Serializer;
 
-use super::{remote::Made, *};
-use crate::{bucket::Told, client};
+use super::{
+    remote::{Made, memory},
+    *,
+};
+use crate::{
+    bucket::{Hook, Told, Verdict},
+    client,
+};
 
 /// A queue made for one test.
 struct Queue {
@@ -283,5 +290,114 @@ async fn a_queue_that_is_not_there_is_told_and_waited_for() {
     bucket.put("b", "1".into(), 0).await.unwrap();
     ledger.expect(&["created b"]).await;
     assert_eq!(running.health.status().told.unwrap().trouble, None);
+    running.stop().await;
+}
+
+/// A connector of a bucket in memory, and the hook of its notifications.
+async fn hooked(bucket: &Bucket, ledger: &Arc<Ledger>) -> (Running, Hook) {
+    let (mut connector, hook) = BucketConnector::new(bucket.clone(), NEVER).hooked();
+    connector.tuning = QUICK;
+    let (health, stop) = (connector.health(), CancellationToken::new());
+    let task = tokio::spawn(connector.run(ledger.clone(), stop.clone()));
+    let running = Running { health, stop, task };
+    running
+        .reached(|state, ready| ready && *state == State::Listing)
+        .await;
+    (running, hook)
+}
+
+fn message(name: &str, key: &str) -> bytes::Bytes {
+    let key: String =
+        url::form_urlencoded::byte_serialize(format!("in/{key}").as_bytes()).collect();
+    json!({ "Records": [record("b", name, &key)] })
+        .to_string()
+        .into()
+}
+
+#[tokio::test]
+async fn who_hands_a_notification_over_hears_what_became_of_it() {
+    let (bucket, ledger) = (memory(), Arc::<Ledger>::default());
+    let (running, hook) = hooked(&bucket, &ledger).await;
+    bucket.put("ü b+%", "1".into(), 0).await.unwrap();
+    let created = message("ObjectCreated:Put", "ü b+%");
+    assert_eq!(hook.tell("1".into(), created.clone()).await, Verdict::Taken);
+    ledger.expect(&["created ü b+%"]).await;
+    assert_eq!(hook.tell("2".into(), created.clone()).await, Verdict::Taken);
+    assert_eq!(hook.tell("3".into(), "{}".into()).await, Verdict::Strange);
+
+    // One that the journal does not take has no verdict before the engine stops.
+    bucket.delete("ü b+%", None).await.unwrap();
+    ledger.with(|l| l.refusals = usize::MAX);
+    let waiting = tokio::spawn({
+        let hook = hook.clone();
+        async move {
+            hook.tell("4".into(), message("ObjectRemoved:Delete", "ü b+%"))
+                .await
+        }
+    });
+    ledger.wait("it was offered", |l| l.refused > 3).await;
+    assert!(!waiting.is_finished());
+    running.stop().await;
+    assert_eq!(waiting.await.unwrap(), Verdict::Stopping);
+    assert_eq!(hook.tell("5".into(), created).await, Verdict::Stopping);
+}
+
+/// Each change is told of once it was made, and much else is told besides: no change is an event twice,
+/// and the ledger ends where the store is, though nobody looks after the last change was told.
+#[tokio::test]
+async fn any_notifications_in_any_order_lead_to_what_the_store_has() {
+    let seed = std::env::var("TIDEMILL_SEED").ok();
+    let seed = seed.and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("TIDEMILL_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (bucket, ledger) = (memory(), Arc::<Ledger>::default());
+    let (running, hook) = hooked(&bucket, &ledger).await;
+    let names = ["ObjectCreated:Put", "ObjectRemoved:Delete"];
+    let keys = ["a", "b", "c"];
+    let mut told = tokio::task::JoinSet::new();
+    for n in 0..1000 {
+        let changed = *random.choice(&keys).unwrap();
+        let mut tells = vec![match random.u8(0..3) {
+            0 => {
+                bucket.delete(changed, None).await.unwrap();
+                (names[1], changed)
+            }
+            _ => {
+                let content = format!("{}", random.u8(0..3));
+                bucket.put(changed, content.into(), 0).await.unwrap();
+                (names[0], changed)
+            }
+        }];
+        for _ in 0..random.u8(0..4) {
+            tells.push((
+                *random.choice(&names).unwrap(),
+                *random.choice(&keys).unwrap(),
+            ));
+        }
+        random.shuffle(&mut tells);
+        for (name, key) in tells {
+            let (hook, message) = (hook.clone(), message(name, key));
+            told.spawn(async move { hook.tell("one".into(), message).await });
+        }
+        // The others get anywhere, or nowhere.
+        for _ in 0..random.u8(0..30) {
+            tokio::task::yield_now().await;
+        }
+        if n % 10 == 9 {
+            while let Some(verdict) = told.join_next().await {
+                assert_eq!(verdict.unwrap(), Verdict::Taken);
+            }
+            let listed = bucket.list("", None, 99).await.unwrap();
+            let listed: Vec<_> = listed.into_iter().map(|o| (o.key, o.etag)).collect();
+            assert_eq!(ledger.objects(), listed, "after {n} changes");
+            // From time to time a receipt is lost, or the journal is full.
+            let faults = usize::from(random.u8(0..5) == 0);
+            ledger.with(|l| (l.refusals, l.lost) = (faults, faults));
+        }
+    }
+    let accepted = ledger.with(|l| l.events.len());
+    println!("{accepted} events");
+    assert!(accepted > 20);
     running.stop().await;
 }

@@ -17,7 +17,7 @@ use crate::{
 /// A connector as tests want it: it does not wait to ask again.
 const OFTEN: Duration = Duration::from_millis(20);
 
-fn memory() -> Bucket {
+pub(super) fn memory() -> Bucket {
     Bucket::over(Remote::over("b", Arc::new(InMemory::new())))
 }
 
