@@ -103,13 +103,14 @@ pub async fn assemble(
         Selection::Only(name) => with_listeners(plan, name),
     };
     let mut errors = Vec::new();
+    let listens = matches!(selection, Selection::All);
     let Opened {
         buckets,
         watched,
         notifying,
         routes,
         feedback,
-    } = open_buckets(plan, &mut errors);
+    } = open_buckets(plan, listens, &mut errors);
     let http = HttpDestination::new(plan.triggers.values().map(|trigger| &**trigger));
     let http = usable(http, &mut errors);
     let amqp = usable(AmqpDestination::new(plan), &mut errors);
@@ -335,7 +336,8 @@ impl Opened {
     }
 }
 
-fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
+/// Opens the buckets; `listens`: what their stores tell will be heard.
+fn open_buckets(plan: &Plan, listens: bool, errors: &mut Vec<anyhow::Error>) -> Opened {
     let mut all = Opened::default();
     for settings in bucket::Settings::of(plan) {
         let bucket = match settings.open() {
@@ -347,7 +349,7 @@ fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
         };
         if let Some(rescan) = settings.rescan {
             let connector = BucketConnector::new(bucket.clone(), rescan);
-            match &settings.notify {
+            match settings.notify.as_ref().filter(|_| listens) {
                 None => all.watched.push(connector),
                 Some(notify) => match all.notified(plan, connector, notify) {
                     Ok(connector) => all.watched.push(connector),

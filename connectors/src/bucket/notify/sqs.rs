@@ -236,3 +236,78 @@ fn region_of(host: &str) -> Option<&str> {
     labels.find(|label| matches!(*label, "sqs" | "sqs-fips"))?;
     labels.next()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::bucket::{BucketConnector, Settings};
+
+    fn opened(queue: &str) -> Result<Sqs, String> {
+        let text = format!(
+            r#"
+            [buckets.b]
+            url = "s3://photos"
+            options = {{ region = "eu-west-1", access_key_id = "id", secret_access_key = "hunter2" }}
+            [functions.f]
+            component = "f.wasm"
+            [triggers.t]
+            function = "f"
+            bucket = {{ name = "b", notify = {{ sqs = {{ queue = "{queue}" }} }} }}
+            "#
+        );
+        let loaded = tidemill_config::parse(Path::new("/plan/tidemill.toml"), &text).unwrap();
+        let settings = Settings::of(&loaded.plan).remove(0);
+        let connector = BucketConnector::new(settings.open().unwrap(), AGAIN);
+        match connector.notified(&settings.notify.unwrap()) {
+            Ok(connector) => match connector.feed {
+                Some(crate::bucket::notify::Feed::Sqs(sqs)) => Ok(sqs),
+                _ => panic!("it has a queue"),
+            },
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_region_is_that_of_the_queue_or_of_the_bucket() {
+        for (queue, region) in [
+            ("https://sqs.us-west-2.amazonaws.com/1/q", "us-west-2"),
+            (
+                "https://sqs-fips.us-gov-east-1.amazonaws.com/1/q",
+                "us-gov-east-1",
+            ),
+            ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+            ("https://sqs.eu-north-1.api.aws/1/q", "eu-north-1"),
+            (
+                "https://vpce-1.sqs.us-east-2.vpce.amazonaws.com/1/q",
+                "us-east-2",
+            ),
+            ("https://us-east-2.queue.amazonaws.com/1/q", "eu-west-1"),
+            ("http://sqs.local:4566/1/q", "eu-west-1"),
+            ("http://127.0.0.1:5000/1/q", "eu-west-1"),
+        ] {
+            let sqs = opened(queue).unwrap();
+            let found = sqs.client.config().region().map(ToString::to_string);
+            assert_eq!(found.as_deref(), Some(region), "{queue}");
+            assert_eq!(sqs.shown, queue);
+            assert!(!format!("{sqs:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_queue() {
+        for (queue, expected) in [
+            (
+                "${env:TIDEMILL_NO_SUCH_QUEUE}",
+                "bucket `b`: `notify.sqs.queue` cannot be looked up",
+            ),
+            (
+                "https://sqs.us-west-2.amazonaws.com/",
+                "bucket `b`: its notifications cannot be taken as the plan has it: `sqs.queue` is not the URL of a queue",
+            ),
+        ] {
+            assert_eq!(opened(queue).unwrap_err(), expected);
+        }
+    }
+}
