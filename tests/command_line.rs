@@ -187,14 +187,16 @@ fn check_tells_programs_the_same() {
         serde_json::json!({ "fine": true, "problems": nothing, "notes": nothing, "findings": nothing })
     );
     fs::write(site.path("wrong.toml"), "[engine]\ndrian = \"1s\"\n").expect("it is written");
-    let output = site.command(&["check", "--json", "wrong.toml"]).output();
-    let output = output.expect("it runs");
+    let output = site.tidemill(&["check", "--json", "wrong.toml"]);
     assert_eq!(output.status.code(), Some(2));
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(told["fine"], false);
     let problem = &told["problems"][0];
     assert_eq!(problem["severity"], "error");
-    assert_eq!((&problem["line"], &problem["column"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&problem["line"], &problem["column"]),
+        (&2.into(), &1.into())
+    );
     assert_eq!(problem["help"], "did you mean `drain`?");
 }
 

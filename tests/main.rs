@@ -13,6 +13,7 @@ mod handlers;
 mod http;
 mod idle;
 mod lanes;
+mod notifications;
 mod queues;
 mod quickstart;
 mod scale;

@@ -16,8 +16,8 @@ use crate::{
         After, Allow, AmqpDestination, AmqpSource, BucketPlan, BucketSource, Connection,
         ConnectionPlan, Cors, DestinationPlan, EnginePlan, EventSource, FunctionPlan,
         HttpDestination, HttpSource, Idempotency, KafkaDestination, KafkaSource, Missing, Mode,
-        NotBuilt, Order, Plan, SourcePlan, Start, Store, StoreOptions, TriggerPlan, Unmatched,
-        Verify,
+        NotBuilt, Notify, Order, Plan, SourcePlan, Start, Store, StoreOptions, TriggerPlan,
+        Unmatched, Verify,
     },
     tree::{Node, Table, Value},
 };
@@ -135,13 +135,7 @@ fn trigger(name: &str, table: &Table) -> Arc<TriggerPlan> {
         ("event", Some(event)) => SourcePlan::Event(EventSource {
             kind: event.string("type"),
         }),
-        ("amqp", Some(amqp)) => SourcePlan::Amqp(AmqpSource {
-            connection: amqp.string("connection"),
-            queue: amqp.string("queue"),
-            prefetch: u16::try_from(amqp.whole("prefetch")).unwrap_or(u16::MAX),
-            max_payload: amqp.whole("max_payload"),
-            declare: amqp.flag("declare"),
-        }),
+        ("amqp", Some(amqp)) => SourcePlan::Amqp(amqp_source(amqp)),
         ("kafka", Some(kafka)) => SourcePlan::Kafka(kafka_source(kafka)),
         ("schedule", Some(table)) => match schedule(table) {
             Ok(schedule) => SourcePlan::Schedule(schedule),
@@ -204,6 +198,16 @@ fn order(source: &str, trigger: &Table) -> Order {
     }
 }
 
+fn amqp_source(table: &Table) -> AmqpSource {
+    AmqpSource {
+        connection: table.string("connection"),
+        queue: table.string("queue"),
+        prefetch: u16::try_from(table.whole("prefetch")).unwrap_or(u16::MAX),
+        max_payload: table.whole("max_payload"),
+        declare: table.flag("declare"),
+    }
+}
+
 fn kafka_source(table: &Table) -> KafkaSource {
     let mut topics = table.strings("topics");
     topics.sort_unstable();
@@ -220,17 +224,20 @@ fn kafka_source(table: &Table) -> KafkaSource {
     }
 }
 
+/// What `verify` of a path says.
+fn verify(path: &Table) -> Option<Verify> {
+    let verify = path.table("verify")?;
+    if let Some(token) = verify.text("bearer") {
+        return Some(Verify::Bearer(token));
+    }
+    let hmac = verify.table("hmac_sha256")?;
+    Some(Verify::HmacSha256 {
+        header: hmac.string("header").to_ascii_lowercase(),
+        secret: hmac.text("secret")?,
+    })
+}
+
 fn http_source(table: &Table) -> HttpSource {
-    let verify = table.table("verify").and_then(|verify| {
-        if let Some(token) = verify.text("bearer") {
-            return Some(Verify::Bearer(token));
-        }
-        let hmac = verify.table("hmac_sha256")?;
-        Some(Verify::HmacSha256 {
-            header: hmac.string("header").to_ascii_lowercase(),
-            secret: hmac.text("secret")?,
-        })
-    });
     let cors = table.table("cors").map(|cors| Cors {
         origins: cors.strings("origins"),
         headers: cors
@@ -249,7 +256,7 @@ fn http_source(table: &Table) -> HttpSource {
             _ => Mode::Async,
         },
         max_body: table.whole("max_body"),
-        verify,
+        verify: verify(table),
         cors,
     }
 }
@@ -364,7 +371,28 @@ fn bucket_source(table: &Table) -> BucketSource {
         after: after(table),
         rescan: table.duration("rescan"),
         only_new: table.string("start") == "now",
+        notify: table.table("notify").and_then(notify),
     }
+}
+
+/// None, if the table has errors.
+fn notify(table: &Table) -> Option<Notify> {
+    if let Some(sqs) = table.table("sqs") {
+        return Some(Notify::Sqs {
+            queue: sqs.text("queue")?,
+            region: sqs.text("region"),
+        });
+    }
+    if let Some(webhook) = table.table("webhook") {
+        return Some(Notify::Webhook {
+            path: webhook.string("path"),
+            verify: verify(webhook),
+        });
+    }
+    if let Some(amqp) = table.table("amqp") {
+        return Some(Notify::Amqp(amqp_source(amqp)));
+    }
+    table.table("kafka").map(kafka_source).map(Notify::Kafka)
 }
 
 /// What `after` of a bucket source says.

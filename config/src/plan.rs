@@ -373,6 +373,9 @@ pub struct BucketSource {
     /// Whether what was there before the bucket was listened to for the first time makes no events.
     /// The same for all triggers of a bucket.
     pub only_new: bool,
+    /// How the store tells of changes itself; absent, it does not. The same for all triggers of a
+    /// bucket.
+    pub notify: Option<Notify>,
 }
 
 /// What becomes of a delivery that fails because its object is gone, or is another one now.
@@ -385,6 +388,29 @@ pub enum Missing {
     Retry,
     /// It is given up at once.
     DeadLetter,
+}
+
+/// `notify = { ... }`: where an object store sends the records of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notify {
+    /// To a queue of SQS.
+    Sqs {
+        /// The URL of the queue.
+        queue: Text,
+        /// Its region; absent, the one in its URL, else that of the bucket.
+        region: Option<Text>,
+    },
+    /// To a path of the HTTP address.
+    Webhook {
+        /// The path; no trigger has it.
+        path: String,
+        /// Who may send.
+        verify: Option<Verify>,
+    },
+    /// To a queue of an AMQP broker.
+    Amqp(AmqpSource),
+    /// To topics of a Kafka cluster.
+    Kafka(KafkaSource),
 }
 
 /// `http = { ... }`. Triggers of one path share it: all but `methods` is the same for all of them.
@@ -414,7 +440,7 @@ pub enum Mode {
 }
 
 /// How a request proves who sent it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verify {
     /// By `Authorization: Bearer`.
     Bearer(Text),
@@ -456,7 +482,7 @@ pub struct AmqpSource {
     pub queue: String,
     /// The most messages held at a time.
     pub prefetch: u16,
-    /// The largest body that is handled, in bytes.
+    /// The largest body that a function is given, in bytes; nothing to notifications of objects.
     pub max_payload: u64,
     /// Whether to declare the queue, if it is not there: a durable quorum queue with a dead-letter
     /// exchange.
@@ -475,7 +501,7 @@ pub struct KafkaSource {
     pub group: String,
     /// Where a group without offsets begins.
     pub start: Start,
-    /// The largest value that is handled, in bytes.
+    /// The largest value that a function is given, in bytes; nothing to notifications of objects.
     pub max_payload: u64,
 }
 

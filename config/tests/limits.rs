@@ -17,10 +17,11 @@ fn file_with(key: &Key, value: &str) -> String {
         path = path.rsplit_once('.').map_or("", |(parent, _)| parent);
     }
     tables.reverse();
-    // Folders take no options.
-    let url = match key.parent() {
-        "buckets.*.options" => "s3://b",
-        _ => "file:b",
+    // Folders take no options and send no notifications.
+    let of_stores = ["buckets.*.options.", "triggers.*.bucket.notify."];
+    let url = match of_stores.iter().any(|path| key.path.starts_with(path)) {
+        true => "s3://b",
+        false => "file:b",
     };
     let mut text = format!("[buckets.b]\nurl = \"{url}\"\n[functions.f]\ncomponent = \"f\"\n");
     text += "[connections.shop]\npostgres = \"postgres://h\"\n";

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidemill_config::plan::{
-    self, DestinationPlan, EnginePlan, FunctionPlan, Plan, SourcePlan, TriggerPlan,
+    self, DestinationPlan, EnginePlan, FunctionPlan, Notify, Plan, SourcePlan, TriggerPlan,
 };
 use tidemill_connectors::{
     amqp::{self, AmqpConnector, AmqpDestination},
@@ -103,11 +103,14 @@ pub async fn assemble(
         Selection::Only(name) => with_listeners(plan, name),
     };
     let mut errors = Vec::new();
+    let listens = matches!(selection, Selection::All);
     let Opened {
         buckets,
         watched,
+        notifying,
+        routes,
         feedback,
-    } = open_buckets(plan, &mut errors);
+    } = open_buckets(plan, listens, &mut errors);
     let http = HttpDestination::new(plan.triggers.values().map(|trigger| &**trigger));
     let http = usable(http, &mut errors);
     let amqp = usable(AmqpDestination::new(plan), &mut errors);
@@ -160,9 +163,10 @@ pub async fn assemble(
     if let Selection::All = selection {
         warn_of_strays(&dispatcher).await?;
         sources.extend(watched.into_iter().map(Source::bucket));
+        sources.extend(notifying);
         sources.extend(brokers);
         sources.extend(schedules(plan));
-        sources.extend(http_source(plan).await?);
+        sources.extend(http_source(plan, routes).await?);
     }
     Ok(Assembled {
         dispatcher,
@@ -310,11 +314,48 @@ struct Opened {
     buckets: BTreeMap<String, Bucket>,
     /// The sources of those that triggers listen to.
     watched: Vec<BucketConnector>,
+    /// Brokers that bring notifications of objects.
+    notifying: Vec<Source>,
+    /// Paths where stores post notifications of objects.
+    routes: Vec<http::Route>,
     /// Those that triggers listen to and the engine itself writes to, and that do not keep hops.
     feedback: BTreeSet<String>,
 }
 
-fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
+impl Opened {
+    /// The source of a bucket, which takes the notifications that its store sends.
+    fn notified(
+        &mut self,
+        plan: &Plan,
+        connector: BucketConnector,
+        notify: &Notify,
+    ) -> anyhow::Result<BucketConnector> {
+        if let Notify::Sqs { .. } = notify {
+            return Ok(connector.notified(notify)?);
+        }
+        let bucket = connector.bucket().name().to_owned();
+        let (connector, hook) = connector.hooked();
+        match notify {
+            Notify::Sqs { .. } => {}
+            Notify::Webhook { path, verify } => {
+                let route = http::Route::hook(&bucket, path, verify.as_ref(), hook);
+                self.routes.push(route);
+            }
+            Notify::Amqp(source) => {
+                let broker = AmqpConnector::new(plan, source)?;
+                self.notifying.push(Source::amqp(broker, Some(hook)));
+            }
+            Notify::Kafka(source) => {
+                let broker = KafkaConnector::new(plan, source)?;
+                self.notifying.push(Source::kafka(broker, Some(hook)));
+            }
+        }
+        Ok(connector)
+    }
+}
+
+/// Opens the buckets; `listens`: what their stores tell will be heard.
+fn open_buckets(plan: &Plan, listens: bool, errors: &mut Vec<anyhow::Error>) -> Opened {
     let mut all = Opened::default();
     for settings in bucket::Settings::of(plan) {
         let bucket = match settings.open() {
@@ -326,7 +367,14 @@ fn open_buckets(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Opened {
         };
         if let Some(rescan) = settings.rescan {
             let connector = BucketConnector::new(bucket.clone(), rescan);
-            all.watched.push(connector.only_new(settings.only_new));
+            let connector = connector.only_new(settings.only_new);
+            match settings.notify.as_ref().filter(|_| listens) {
+                None => all.watched.push(connector),
+                Some(notify) => match all.notified(plan, connector, notify) {
+                    Ok(connector) => all.watched.push(connector),
+                    Err(error) => errors.push(error),
+                },
+            }
             if settings.needs_write && !bucket.keeps_hops() {
                 all.feedback.insert(settings.name.clone());
             }
@@ -393,10 +441,10 @@ fn brokers(plan: &Plan, errors: &mut Vec<anyhow::Error>) -> Vec<Source> {
         };
         let source = match &trigger.source {
             SourcePlan::Amqp(source) => AmqpConnector::new(plan, source)
-                .map(Source::amqp)
+                .map(|broker| Source::amqp(broker, None))
                 .map_err(anyhow::Error::from),
             SourcePlan::Kafka(source) => KafkaConnector::new(plan, source)
-                .map(Source::kafka)
+                .map(|broker| Source::kafka(broker, None))
                 .map_err(anyhow::Error::from),
             _ => continue,
         };
@@ -420,9 +468,11 @@ fn schedules(plan: &Plan) -> impl Iterator<Item = Source> {
     })
 }
 
-/// The source of the HTTP triggers, with its address taken; none without such triggers.
-async fn http_source(plan: &Plan) -> anyhow::Result<Option<Source>> {
-    let routes = http::Route::of(plan);
+/// The source of the HTTP triggers and of notifications that are posted, with its address taken; none
+/// without either.
+async fn http_source(plan: &Plan, notices: Vec<http::Route>) -> anyhow::Result<Option<Source>> {
+    let mut routes = http::Route::of(plan);
+    routes.extend(notices);
     if routes.is_empty() {
         return Ok(None);
     }

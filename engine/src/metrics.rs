@@ -1,6 +1,9 @@
 //! What is counted, in the words of the design, as Prometheus metrics.
 
-use std::sync::{Mutex, atomic::Ordering::Relaxed};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -10,6 +13,7 @@ use prometheus_client::{
 use tidemill_connectors::{bucket, http, schedule};
 use tidemill_core::{
     delivery::Cause,
+    ledger::NoticedBy,
     outcome::{Outcome, Usage},
 };
 
@@ -104,6 +108,9 @@ pub struct Metrics {
     bucket_objects: Family<BucketName, Gauge>,
     noticed: Family<BucketBy, Counter>,
     missed: Family<BucketName, Counter>,
+    delayed: Family<BucketBy, Counter>,
+    delays: Family<BucketBy, Counter<f64, AtomicU64>>,
+    notifications: Family<BucketResult, Counter>,
     http_requests: Family<PathStatus, Counter>,
     http_connections: Gauge,
     http_turned_away: Counter,
@@ -143,6 +150,9 @@ impl Default for Metrics {
             bucket_objects: Family::default(),
             noticed: Family::default(),
             missed: Family::default(),
+            delayed: Family::default(),
+            delays: Family::default(),
+            notifications: Family::default(),
             http_requests: Family::default(),
             http_connections: Gauge::default(),
             http_turned_away: Counter::default(),
@@ -250,6 +260,22 @@ impl Default for Metrics {
             metrics.store_requests.clone(),
         );
         r.register(
+            "objects_delayed",
+            "Objects that the next metric sums over: those that came or changed, but for those that the first listing found",
+            metrics.delayed.clone(),
+        );
+        r.register_with_unit(
+            "objects_delay",
+            "How long after they were written objects became events, by who noticed them first",
+            Unit::Seconds,
+            metrics.delays.clone(),
+        );
+        r.register(
+            "notifications",
+            "Records that object stores sent: of the bucket's objects, of others, of what changes no object, and messages that no store wrote",
+            metrics.notifications.clone(),
+        );
+        r.register(
             "http_requests",
             "Requests answered, by path of the plan and status",
             metrics.http_requests.clone(),
@@ -343,11 +369,39 @@ impl Metrics {
         let missed = self.missed.get_or_create(&name);
         missed.inner().store(noticed.missed, Relaxed);
         for (by, count) in [
-            ("notification", noticed.by_notification),
-            ("listing", noticed.by_listing),
+            (NoticedBy::Notification, noticed.by_notification),
+            (NoticedBy::Listing, noticed.by_listing),
         ] {
-            let bucket = bucket.to_owned();
+            let (bucket, by) = (bucket.to_owned(), by.as_str());
             let counter = self.noticed.get_or_create(&BucketBy { bucket, by });
+            counter.inner().store(count, Relaxed);
+        }
+        for (by, delay) in [
+            (NoticedBy::Notification, status.told_after),
+            (NoticedBy::Listing, status.listed_after),
+        ] {
+            let labels = BucketBy {
+                bucket: bucket.to_owned(),
+                by: by.as_str(),
+            };
+            let objects = self.delayed.get_or_create(&labels);
+            objects.inner().store(delay.objects, Relaxed);
+            let seconds = self.delays.get_or_create(&labels);
+            let total = delay.total.as_secs_f64().to_bits();
+            seconds.inner().store(total, Relaxed);
+        }
+        let Some(told) = &status.told else { return };
+        for (result, count) in [
+            ("taken", told.records),
+            ("elsewhere", told.elsewhere),
+            ("other", told.others),
+            ("strange", told.strange),
+        ] {
+            let labels = BucketResult {
+                bucket: bucket.to_owned(),
+                result,
+            };
+            let counter = self.notifications.get_or_create(&labels);
             counter.inner().store(count, Relaxed);
         }
     }

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tidemill_connectors::{
     amqp::AmqpConnector,
-    bucket::{self, BucketConnector, State},
+    bucket::{self, BucketConnector, Hook, State},
     http,
     kafka::KafkaConnector,
     schedule::{self, ScheduleConnector},
 };
-use tidemill_core::{BoxFuture, ledger};
+use tidemill_core::{BoxFuture, hold::Holds, ledger};
 use tokio_util::sync::CancellationToken;
 
 use crate::{buckets::BucketSourceView, dispatcher::intake::EngineIntake, metrics::Metrics};
@@ -71,7 +71,11 @@ impl Source {
                 State::Stopped => "stopped".into(),
                 State::FirstScan => "looking through what is there".into(),
                 State::Watching => "watching".into(),
-                State::Listing => "found by listing".into(),
+                State::Listing => match status.told.map(|told| told.trouble) {
+                    None => "found by listing".into(),
+                    Some(None) => "told by notifications".into(),
+                    Some(Some(why)) => format!("found by listing only: {why}"),
+                },
                 State::Unreachable(why) => return (false, why),
                 State::RescansOnly(why) => format!("found by scans only: {why}"),
                 State::FolderMissing => return (false, "its folder is missing".into()),
@@ -80,7 +84,7 @@ impl Source {
         };
         Source {
             health: SourceHealth {
-                source: ledger::source(connector.bucket().name()),
+                source: ledger::source(&name),
                 look: Arc::new(look),
                 measure: Arc::new(move |metrics| metrics.bucket(&bucket, &measured.status())),
                 bucket: Some((name, reported)),
@@ -115,8 +119,8 @@ impl Source {
         }
     }
 
-    /// A queue of an AMQP broker.
-    pub fn amqp(connector: AmqpConnector) -> Source {
+    /// A queue of an AMQP broker, for triggers or for the notifications of a bucket.
+    pub fn amqp(connector: AmqpConnector, notices: Option<Hook>) -> Source {
         let health = connector.health();
         let measured = health.clone();
         let source = connector.source().to_owned();
@@ -140,12 +144,12 @@ impl Source {
                 }),
                 bucket: None,
             },
-            run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
+            run: Box::new(|intake, stop| Box::pin(connector.run(holder(intake, notices), stop))),
         }
     }
 
-    /// A consumer of Kafka topics.
-    pub fn kafka(connector: KafkaConnector) -> Source {
+    /// A consumer of Kafka topics, for triggers or for the notifications of a bucket.
+    pub fn kafka(connector: KafkaConnector, notices: Option<Hook>) -> Source {
         let health = connector.health();
         let measured = health.clone();
         let source = connector.source().to_owned();
@@ -170,7 +174,7 @@ impl Source {
                 }),
                 bucket: None,
             },
-            run: Box::new(|intake, stop| Box::pin(connector.run(intake, stop))),
+            run: Box::new(|intake, stop| Box::pin(connector.run(holder(intake, notices), stop))),
         }
     }
 
@@ -191,5 +195,13 @@ impl Source {
             },
             run: Box::new(move |intake, stop| Box::pin(bound.run(intake, stop, drain))),
         }
+    }
+}
+
+/// Who takes what a broker holds: the engine, or a bucket whose notifications it brings.
+fn holder(intake: Arc<EngineIntake>, notices: Option<Hook>) -> Arc<dyn Holds> {
+    match notices {
+        Some(hook) => Arc::new(hook),
+        None => intake,
     }
 }

@@ -5,6 +5,7 @@ mod disk;
 mod group;
 mod kill;
 mod lanes;
+mod notices;
 mod poison;
 mod queues;
 mod storm;

@@ -8,6 +8,7 @@ mod kafka;
 mod proxy;
 mod s3;
 mod services;
+mod sqs;
 #[path = "../services/synthetic.rs"]
 pub mod synthetic;
 
@@ -27,6 +28,7 @@ pub use kafka::Kafka;
 pub use proxy::Proxy;
 pub use s3::S3;
 pub use services::{Broker, amqp_url, free_port, kafka_brokers, root, s3_endpoint};
+pub use sqs::Sqs;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up. Generous: machines stall.

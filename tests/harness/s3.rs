@@ -2,7 +2,7 @@
 
 use ureq::Agent;
 
-use super::{PATIENCE, s3_endpoint, unique};
+use super::{PATIENCE, Sqs, s3_endpoint, unique};
 
 /// The server wants to see who asks, and does not look at the signature.
 const SIGNED: (&str, &str) = (
@@ -60,6 +60,35 @@ impl S3 {
             .send(content.as_ref());
         let status = answer.expect("it answers").status();
         assert!(status.is_success(), "{key}: {status}");
+    }
+
+    /// Deletes an object; the key needs no escapes.
+    pub fn delete(&self, key: &str) {
+        let answer = self
+            .agent
+            .delete(self.url(key))
+            .header(SIGNED.0, SIGNED.1)
+            .call();
+        let status = answer.expect("it answers").status();
+        assert!(status.is_success(), "{key}: {status}");
+    }
+
+    /// Has the server tell a queue of all that becomes of the objects.
+    pub fn tell(&self, queue: &Sqs) {
+        let arn = queue.arn();
+        let text = format!(
+            "<NotificationConfiguration><QueueConfiguration><Id>all</Id><Queue>{arn}</Queue>\
+             <Event>s3:ObjectCreated:*</Event><Event>s3:ObjectRemoved:*</Event>\
+             </QueueConfiguration></NotificationConfiguration>"
+        );
+        let answer = self
+            .agent
+            .put(self.url("?notification"))
+            .header(SIGNED.0, SIGNED.1)
+            .content_type("application/xml")
+            .send(text);
+        let status = answer.expect("it answers").status();
+        assert!(status.is_success(), "{status}");
     }
 
     /// The content of an object, if it is there.

@@ -113,6 +113,27 @@ keys! {
 "triggers.*.bucket.missing": Word(&["skip", "retry", "dead-letter"]), default("skip"), "What becomes of a delivery that fails because its object is gone, or was replaced, before the handler read it: it is done (what is there now is another event), tried again as `retry` says, or given up at once.";
 "triggers.*.bucket.rescan": Duration("1s", "24h"), default("60s"), "How often the bucket is listed: to find what was missed in a folder, and what is new in an object store. The same in all triggers of a bucket.";
 "triggers.*.bucket.start": Word(&["all", "now"]), default("all"), "Where a bucket begins that the engine listens to for the first time: with all objects that are there, or with those that come from now on. The same in all triggers of a bucket.";
+"triggers.*.bucket.notify": Table, optional, "s3: where the store sends its event records, so that objects are noticed before the next listing. The same in all triggers of a bucket.";
+"triggers.*.bucket.notify.sqs": Table, one_of("way of notifications"), "A queue of Amazon SQS, or of what speaks its language. The bucket needs one of its own.";
+"triggers.*.bucket.notify.sqs.queue": HttpUrl, required("https://sqs.eu-west-1.amazonaws.com/123456789012/uploads"), "The URL of the queue.";
+"triggers.*.bucket.notify.sqs.region": Text, optional, "The region of the queue; left out, the one in its URL, else that of the bucket.";
+"triggers.*.bucket.notify.webhook": Table, one_of("way of notifications"), "A path of the engine's HTTP address, to which the store posts.";
+"triggers.*.bucket.notify.webhook.path": HttpPath, required("/notices/uploads"), "The path. No trigger has it, and no other bucket.";
+"triggers.*.bucket.notify.webhook.verify": Table, optional, "Who may send.";
+"triggers.*.bucket.notify.webhook.verify.bearer": Secret, one_of("proof"), "The token in the Authorization header.";
+"triggers.*.bucket.notify.webhook.verify.hmac_sha256": Table, one_of("proof"), "A signature over the body.";
+"triggers.*.bucket.notify.webhook.verify.hmac_sha256.header": HeaderName, required("X-Hub-Signature-256"), "The header with the signature.";
+"triggers.*.bucket.notify.webhook.verify.hmac_sha256.secret": Secret, required("${env:HOOK_SECRET}"), "The key of the signature.";
+"triggers.*.bucket.notify.amqp": Table, one_of("way of notifications"), "A queue of an AMQP broker. The bucket needs one of its own.";
+"triggers.*.bucket.notify.amqp.connection": Filled, required("orders"), "The connection.";
+"triggers.*.bucket.notify.amqp.queue": Queue, required("uploads"), "The queue.";
+"triggers.*.bucket.notify.amqp.prefetch": Whole(1, 65_535), default("256"), "The most messages held at a time.";
+"triggers.*.bucket.notify.amqp.declare": Flag, default("false"), "Whether to declare the queue if it is not there: a durable quorum queue with a dead-letter exchange.";
+"triggers.*.bucket.notify.kafka": Table, one_of("way of notifications"), "Topics of a Kafka cluster. The bucket needs a group of its own.";
+"triggers.*.bucket.notify.kafka.connection": Filled, required("telemetry"), "The connection.";
+"triggers.*.bucket.notify.kafka.topics": List(&Topic, 1), required("[\"uploads\"]"), "The topics, by name.";
+"triggers.*.bucket.notify.kafka.group": Filled, required("tidemill-uploads"), "The consumer group.";
+"triggers.*.bucket.notify.kafka.start": Start, default("latest"), "Where a group without offsets begins: earliest, latest, or the first record of an instant or later. What was before is found by the first listing.";
 
 "triggers.*.amqp": Table, one_of("source"), "Messages of an AMQP queue.";
 "triggers.*.amqp.connection": Filled, required("orders"), "The connection.";

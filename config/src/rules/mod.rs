@@ -10,6 +10,7 @@ mod events;
 mod http;
 mod loops;
 mod names;
+mod notify;
 mod schedule;
 mod sharing;
 
@@ -30,6 +31,7 @@ pub(crate) fn check(sink: &mut Sink<'_>, root: &Table) {
     events::check(sink, root);
     brokers::check(sink, root);
     buckets::check(sink, root);
+    notify::check(sink, root);
     for (name, trigger) in root.tables("triggers") {
         schedule::check(sink, name, trigger);
         destinations::check(sink, name, trigger);

@@ -35,6 +35,16 @@ pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
             let to = to.and_then(|to| to.get("bucket"));
             known(sink, root, "buckets", to, &what("bucket.after.move.bucket"));
         }
+        for kind in ["amqp", "kafka"] {
+            let notify = trigger
+                .table("bucket")
+                .and_then(|bucket| bucket.table("notify"));
+            let node = notify
+                .and_then(|notify| notify.table(kind))
+                .and_then(|table| table.get("connection"));
+            let what = what(&format!("bucket.notify.{kind}.connection"));
+            connection(sink, root, kind, node, &what);
+        }
         for place in ["on_success", "dead_letter"] {
             let to = trigger.table(place).and_then(|to| to.table("bucket"));
             let bucket = to.and_then(|to| to.get("name"));

@@ -34,7 +34,7 @@ const SHARED: [Shared; 5] = [
         kind: "bucket",
         identity: &["name"],
         what: "bucket",
-        settings: &["after", "rescan", "start"],
+        settings: &["after", "rescan", "start", "notify"],
     },
     Shared {
         kind: "http",

@@ -8,7 +8,7 @@ use lapin::{
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
-use tidemill_config::plan::{self, AmqpSource, Plan, SourcePlan};
+use tidemill_config::plan::{self, AmqpSource, Notify, Plan, SourcePlan};
 
 use crate::check::{Finding, Severity};
 
@@ -53,8 +53,7 @@ async fn check_broker(plan: &Plan, name: &str, findings: &mut Vec<Finding>) {
             return;
         }
     };
-    for (trigger, source) in sources(plan, name) {
-        let place = format!("triggers.{trigger}.amqp.queue");
+    for (place, source) in sources(plan, name) {
         if let Some((severity, trouble)) = check_queue(&link.connection, source).await {
             findings.push(found(severity, place, trouble));
         }
@@ -81,18 +80,22 @@ fn found(severity: Severity, place: String, trouble: Trouble) -> Finding {
 }
 
 /// The queues that are consumed over a connection, each under the first trigger that names it.
-fn sources<'a>(
-    plan: &'a Plan,
-    connection: &str,
-) -> impl Iterator<Item = (&'a str, &'a AmqpSource)> {
+fn sources<'a>(plan: &'a Plan, connection: &str) -> impl Iterator<Item = (String, &'a AmqpSource)> {
     let mut queues = BTreeMap::new();
     for trigger in plan.triggers.values() {
-        if let SourcePlan::Amqp(source) = &trigger.source
-            && source.connection == connection
-        {
+        let (key, source) = match &trigger.source {
+            SourcePlan::Amqp(source) => ("amqp", source),
+            SourcePlan::Bucket(bucket) => match &bucket.notify {
+                Some(Notify::Amqp(source)) => ("bucket.notify.amqp", source),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        if source.connection == connection {
+            let place = || format!("triggers.{}.{key}.queue", trigger.name);
             queues
                 .entry(&source.queue)
-                .or_insert((trigger.name.as_str(), source));
+                .or_insert_with(|| (place(), source));
         }
     }
     queues.into_values()

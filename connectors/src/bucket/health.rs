@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use tidemill_core::time::Timestamp;
+use tidemill_core::{ledger::NoticedBy, time::Timestamp};
 use tokio::sync::watch;
 
-use super::lag::{Lag, Lags};
+use super::{
+    lag::{Lag, Lags},
+    notify::{Tally, Told},
+};
 
 /// How new objects are found at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,15 +34,6 @@ pub enum State {
     Unreachable(String),
     /// The folder is missing. Its objects are not taken for deleted; it is looked for.
     FolderMissing,
-}
-
-/// How an object was noticed first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoticedBy {
-    /// Something told of it: the watcher of a folder.
-    Notification,
-    /// A listing, or a scan of a folder, came upon it.
-    Listing,
 }
 
 /// The objects that were noticed since the connector started.
@@ -67,16 +61,31 @@ pub struct Status {
     pub objects: u64,
     /// Events that the intake took from this connector.
     pub offered: u64,
+    /// How late objects that came or changed were told of.
+    pub told_after: Delay,
+    /// How late listings found them, but for the first one, which finds what is old.
+    pub listed_after: Delay,
     /// Files that cannot be objects, as of the last scan; the log names them.
     pub refused: u64,
     /// Offers that wait because the journal could not take them.
     pub waiting: u64,
+    /// What notifications told; absent, none are taken.
+    pub told: Option<Told>,
     /// When the last scan ended.
     pub last_scan: Option<Timestamp>,
     /// How long it took.
     pub took: Duration,
     /// What was noticed, and how.
     pub noticed: Noticed,
+}
+
+/// How long after they were written objects became events. Stores tell that time in whole seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delay {
+    /// How many objects.
+    pub objects: u64,
+    /// The sum over all of them.
+    pub total: Duration,
 }
 
 /// A handle on the status of a connector. Clones share it.
@@ -88,6 +97,8 @@ struct Inner {
     state: watch::Sender<(State, bool)>,
     objects: AtomicU64,
     offered: AtomicU64,
+    told_after: Late,
+    listed_after: Late,
     refused: AtomicU64,
     waiting: AtomicU64,
     last_scan: AtomicI64,
@@ -96,6 +107,7 @@ struct Inner {
     by_listing: AtomicU64,
     missed: AtomicU64,
     lags: Lags,
+    tally: Tally,
 }
 
 const NEVER: i64 = i64::MIN;
@@ -106,6 +118,8 @@ impl Health {
             state: watch::Sender::new((State::Stopped, false)),
             objects: AtomicU64::new(0),
             offered: AtomicU64::new(0),
+            told_after: Late::default(),
+            listed_after: Late::default(),
             refused: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             last_scan: AtomicI64::new(NEVER),
@@ -114,6 +128,7 @@ impl Health {
             by_listing: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             lags: Lags::default(),
+            tally: Tally::default(),
         }))
     }
 
@@ -126,8 +141,11 @@ impl Health {
             ready,
             objects: self.0.objects.load(Relaxed),
             offered: self.0.offered.load(Relaxed),
+            told_after: self.0.told_after.delay(),
+            listed_after: self.0.listed_after.delay(),
             refused: self.0.refused.load(Relaxed),
             waiting: self.0.waiting.load(Relaxed),
+            told: self.0.tally.told(),
             last_scan: (last_scan != NEVER).then_some(Timestamp(last_scan)),
             took: Duration::from_millis(self.0.took_ms.load(Relaxed)),
             noticed: Noticed {
@@ -171,24 +189,30 @@ impl Health {
         self.0.objects.store(objects, Relaxed);
     }
 
-    pub(super) fn offered(&self) {
+    /// Counts an event that was taken: of an object that was written so long ago, if it is there.
+    pub(super) fn offered(&self, by: NoticedBy, age: Option<Duration>) {
         self.0.offered.fetch_add(1, Relaxed);
-    }
-
-    /// Counts an object that was offered. `lag` is the time since it was written.
-    pub(super) fn noticed(&self, by: NoticedBy, lag: Duration) {
+        let Some(age) = age else { return };
         let (ready, watching) = {
             let state = self.0.state.borrow();
             (state.1, state.0 == State::Watching)
         };
-        let (count, missed) = match by {
-            NoticedBy::Notification => (&self.0.by_notification, false),
-            NoticedBy::Listing => (&self.0.by_listing, ready && watching),
-        };
-        count.fetch_add(1, Relaxed);
-        self.0.missed.fetch_add(missed.into(), Relaxed);
+        match by {
+            NoticedBy::Notification => {
+                self.0.by_notification.fetch_add(1, Relaxed);
+                self.0.told_after.add(age);
+            }
+            NoticedBy::Listing => {
+                self.0.by_listing.fetch_add(1, Relaxed);
+                if ready {
+                    let told = watching || self.0.tally.told().is_some();
+                    self.0.missed.fetch_add(told.into(), Relaxed);
+                    self.0.listed_after.add(age);
+                }
+            }
+        }
         if ready {
-            self.0.lags.add(lag);
+            self.0.lags.add(age);
         }
     }
 
@@ -196,10 +220,36 @@ impl Health {
         self.0.refused.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn tally(&self) -> &Tally {
+        &self.0.tally
+    }
+
     /// Counts an offer as waiting until the guard is dropped.
     pub(super) fn wait(&self) -> Waiting {
         self.0.waiting.fetch_add(1, Relaxed);
         Waiting(self.clone())
+    }
+}
+
+/// The makings of a [`Delay`].
+#[derive(Debug, Default)]
+struct Late {
+    objects: AtomicU64,
+    millis: AtomicU64,
+}
+
+impl Late {
+    fn add(&self, age: Duration) {
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.objects.fetch_add(1, Relaxed);
+        self.millis.fetch_add(millis, Relaxed);
+    }
+
+    fn delay(&self) -> Delay {
+        Delay {
+            objects: self.objects.load(Relaxed),
+            total: Duration::from_millis(self.millis.load(Relaxed)),
+        }
     }
 }
 

@@ -13,6 +13,10 @@
 //!
 //! - They are listed every `rescan`, which is how objects are found that came, changed or went. A
 //!   listing costs one request for each 1,000 objects, and each object that is news one more.
+//! - With `notify`, an `s3://` bucket also takes the event records that its store sends: an object is
+//!   handled as soon as it is told of. A record is only a hint where to look, so it may come
+//!   late, twice, out of order or never: the listing finds what nobody told of. Objects that change
+//!   between two looks make one event.
 //! - A version is an etag: the same bytes written over themselves are no news.
 //! - Keys are paths of names joined by single slashes: object_store cannot ask for others, such as
 //!   `/a`, `a//b` or `a/../b`. They are reported once. Keys that end in a slash stand for folders
@@ -47,6 +51,7 @@ mod known;
 mod lag;
 mod list;
 mod notice;
+mod notify;
 mod observe;
 mod open;
 mod pending;
@@ -67,19 +72,22 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use tidemill_config::plan::Notify;
 use tidemill_core::intake::Ledgers;
 use tokio_util::sync::CancellationToken;
 
 pub use destination::{BeforeWrite, BucketDestination};
 pub use error::Error;
-pub use health::{Health, Noticed, NoticedBy, State, Status};
+pub use health::{Delay, Health, Noticed, State, Status};
 pub use key::Refusal;
 pub use lag::Lag;
+pub use notify::{Hook, Told, Verdict};
 pub use open::OpenError;
 pub use plan::{Place, Settings};
 pub use remote::{ProfileError, RemoteSettings, Traffic};
 pub use store::Bucket;
 
+use notify::{Feed, Notices, Sqs, hook};
 use observe::Observer;
 use poll::Poll;
 use source::Source;
@@ -91,6 +99,7 @@ pub struct BucketConnector {
     bucket: Bucket,
     rescan: Duration,
     only_new: bool,
+    feed: Option<Feed>,
     tuning: Tuning,
     health: Health,
 }
@@ -102,6 +111,7 @@ impl BucketConnector {
             bucket,
             rescan,
             only_new: false,
+            feed: None,
             tuning: Tuning::STANDARD,
             health: Health::new(),
         }
@@ -111,6 +121,30 @@ impl BucketConnector {
     /// into the ledger without events.
     pub fn only_new(self, only_new: bool) -> BucketConnector {
         BucketConnector { only_new, ..self }
+    }
+
+    /// The same, which also fetches the notifications that the store sends to a queue of SQS. Looks
+    /// references of the plan up; asks nobody.
+    pub fn notified(mut self, notify: &Notify) -> Result<BucketConnector, OpenError> {
+        if let (Some(remote), Notify::Sqs { queue, region }) = (self.bucket.remote(), notify) {
+            self.feed = Some(Feed::Sqs(Sqs::new(remote, queue, region.as_ref())?));
+        }
+        Ok(self)
+    }
+
+    /// The same, which also takes the notifications that are handed over by the hook.
+    pub fn hooked(mut self) -> (BucketConnector, Hook) {
+        let (hook, catch) = hook();
+        self.feed = Some(Feed::Hook(catch));
+        (self, hook)
+    }
+
+    /// Tries the queue that its notifications come by, if it fetches them itself; an error is in words.
+    pub async fn try_out(&self) -> Result<(), String> {
+        match &self.feed {
+            Some(Feed::Sqs(sqs)) => sqs.try_out().await,
+            Some(Feed::Hook(_)) | None => Ok(()),
+        }
     }
 
     /// The bucket.
@@ -133,13 +167,23 @@ impl BucketConnector {
             tuning: self.tuning,
             only_new: self.only_new,
             forgotten: Arc::default(),
+            turns: Arc::default(),
         };
         if let Some(folder) = self.bucket.folder() {
             let source = Source::new(observer, folder.clone(), self.rescan);
             source.run(stop).await;
         } else if let Some(remote) = self.bucket.remote() {
             let poll = Poll::new(observer, remote.clone(), self.rescan);
-            poll.run(stop).await;
+            let Some(feed) = self.feed else {
+                return poll.run(stop).await;
+            };
+            let notices = Notices::new(poll.observer(), remote.clone());
+            let stopped = stop.child_token();
+            let polled = async {
+                poll.run(stop).await;
+                stopped.cancel();
+            };
+            tokio::join!(polled, feed.run(notices, stopped.clone()));
         }
     }
 }

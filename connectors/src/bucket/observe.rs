@@ -3,6 +3,7 @@
 //! the next observation repeats nothing and skips nothing.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -13,15 +14,18 @@ use std::{
 use tidemill_core::{
     BoxFuture,
     intake::{IntakeError, Ledgers, Mark, Offer, Receipt},
-    ledger::{self, LedgerEntry},
+    ledger::{self, LedgerEntry, NoticedBy},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
 
 use crate::clock;
 
 use super::{
     error::Error,
-    health::{Health, NoticedBy},
+    health::Health,
     key::Refusal,
     pending::{Need, NotYet},
     store::{Bucket, Look},
@@ -42,6 +46,26 @@ pub(super) struct Observer {
     pub(super) only_new: bool,
     /// Where the count of deletions begins for keys that the ledger does not know.
     pub(super) forgotten: Arc<AtomicU32>,
+    pub(super) turns: Arc<Turns>,
+}
+
+/// Lets observations of one key follow each other, if more than one asks for them. Keys share a turn by
+/// chance.
+pub(super) struct Turns {
+    hasher: RandomState,
+    turns: [Mutex<()>; TURNS],
+}
+
+/// So many that few keys under observation share one.
+const TURNS: usize = 1024;
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns {
+            hasher: RandomState::new(),
+            turns: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
 }
 
 /// How an observation ended.
@@ -64,8 +88,8 @@ pub(super) enum Outcome {
 }
 
 impl Observer {
-    /// Observes `key`, of which the ledger knew `known`. Waits as long as the journal takes no
-    /// events.
+    /// Observes `key`, of which the ledger knew `known`, for the one who noticed it. Waits as long as
+    /// the journal takes no events.
     pub(super) async fn observe(
         &self,
         key: &str,
@@ -109,10 +133,9 @@ impl Observer {
             };
             match self.intake.offer(offer).await {
                 Ok(Receipt::Accepted { .. }) => {
-                    self.health.offered();
-                    if let Some(object) = &seen {
-                        self.health.noticed(by, now.since(object.modified));
-                    }
+                    let written = seen.as_ref().map(|object| object.modified);
+                    let age = written.map(|written| clock::now().since(written));
+                    self.health.offered(by, age);
                     return otherwise;
                 }
                 Ok(Receipt::Duplicate | Receipt::Reused) => duplicates += 1,
@@ -134,6 +157,12 @@ impl Observer {
             }
             known = entry;
         }
+    }
+
+    /// Waits until nobody else observes this key, if all who do so ask here first.
+    pub(super) async fn alone(&self, key: &str) -> MutexGuard<'_, ()> {
+        let turn = self.turns.hasher.hash_one(key) as usize % TURNS;
+        self.turns.turns[turn].lock().await
     }
 
     /// What the ledger knows of these keys; absent, the engine is stopping.

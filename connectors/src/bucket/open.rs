@@ -87,6 +87,24 @@ pub enum OpenError {
         /// Why.
         source: ProfileError,
     },
+    /// A setting of its notifications refers to what is not there.
+    #[error("bucket `{bucket}`: `notify.{key}` cannot be looked up")]
+    NoNotify {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// The setting.
+        key: &'static str,
+        /// Why.
+        source: ReferenceError,
+    },
+    /// Its notifications cannot be taken.
+    #[error("bucket `{bucket}`: its notifications cannot be taken as the plan has it: {why}")]
+    Unnotified {
+        /// The bucket's name in the plan.
+        bucket: String,
+        /// Why.
+        why: String,
+    },
     /// The options of an object store do not make a client.
     #[error("bucket `{bucket}`: its object store cannot be used as the plan has it: {why}")]
     Unusable {

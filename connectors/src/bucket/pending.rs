@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tidemill_core::{ledger::Object, time::Timestamp};
+use tidemill_core::{
+    ledger::{NoticedBy, Object},
+    time::Timestamp,
+};
 use tokio::time::Instant;
 
 use super::tuning::Tuning;
@@ -150,10 +153,19 @@ impl Need {
     }
 }
 
+/// A key to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting {
+    due: Instant,
+    need: Need,
+    /// Who noticed it first.
+    by: NoticedBy,
+}
+
 /// The keys to look at, and when.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    keys: HashMap<Arc<str>, (Instant, Need)>,
+    keys: HashMap<Arc<str>, Waiting>,
     queue: BTreeSet<(Instant, Arc<str>)>,
     limit: usize,
 }
@@ -168,29 +180,41 @@ impl Pending {
 
     /// Notes a change of a key. False if there is no room: a scan has to find it.
     pub(super) fn note(&mut self, key: &str, change: Change, now: Instant, t: &Tuning) -> bool {
-        let known = self.keys.get(key).map(|(due, need)| (*due, *need));
-        let need = known.map_or(Need::SCANNED, |(_, need)| need).after(change);
+        let known = self.keys.get(key).copied();
+        let need = known
+            .map_or(Need::SCANNED, |known| known.need)
+            .after(change);
         let due = match (need, known) {
             (Need::Nothing, _) => now + t.tick,
             _ if change == Change::Gone => now,
-            (_, Some((due, before))) if before != Need::Nothing => due,
+            (_, Some(known)) if known.need != Need::Nothing => known.due,
             _ if change == Change::Touched => now,
             _ => now + t.still,
         };
-        self.put(key, due, need)
+        let by = NoticedBy::Notification;
+        self.put(key, Waiting { due, need, by })
     }
 
     /// Puts a key back that was not finished.
-    pub(super) fn again(&mut self, key: &str, not_yet: NotYet, now: Instant) -> bool {
-        self.put(key, now + not_yet.wait, not_yet.need)
+    pub(super) fn again(
+        &mut self,
+        key: &str,
+        not_yet: NotYet,
+        by: NoticedBy,
+        now: Instant,
+    ) -> bool {
+        let NotYet { wait, need } = not_yet;
+        let due = now + wait;
+        self.put(key, Waiting { due, need, by })
     }
 
-    fn put(&mut self, key: &str, due: Instant, need: Need) -> bool {
-        if let Some((key, (before, _))) = self.keys.get_key_value(key) {
-            let key = key.clone();
-            self.queue.remove(&(*before, key.clone()));
+    fn put(&mut self, key: &str, waiting: Waiting) -> bool {
+        let due = waiting.due;
+        if let Some((key, before)) = self.keys.get_key_value(key) {
+            let (key, by) = (key.clone(), before.by);
+            self.queue.remove(&(before.due, key.clone()));
             self.queue.insert((due, key.clone()));
-            self.keys.insert(key, (due, need));
+            self.keys.insert(key, Waiting { by, ..waiting });
             return true;
         }
         if self.keys.len() >= self.limit {
@@ -198,18 +222,18 @@ impl Pending {
         }
         let key: Arc<str> = key.into();
         self.queue.insert((due, key.clone()));
-        self.keys.insert(key, (due, need));
+        self.keys.insert(key, waiting);
         true
     }
 
-    /// Takes a key that is due.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<(Arc<str>, Need)> {
+    /// Takes a key that is due, with who noticed it.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<(Arc<str>, Need, NoticedBy)> {
         if self.queue.first()?.0 > now {
             return None;
         }
         let (_, key) = self.queue.pop_first()?;
-        let (_, need) = self.keys.remove(&key)?;
-        Some((key, need))
+        let Waiting { need, by, .. } = self.keys.remove(&key)?;
+        Some((key, need, by))
     }
 
     /// When the next key is due.
@@ -229,11 +253,11 @@ impl Pending {
     /// Forgets who writes: closes may have been missed.
     pub(super) fn forget_writers(&mut self, now: Instant) {
         self.queue.clear();
-        for (key, (due, need)) in &mut self.keys {
-            if *need != Need::Nothing {
-                (*due, *need) = (now, Need::SCANNED);
+        for (key, waiting) in &mut self.keys {
+            if waiting.need != Need::Nothing {
+                (waiting.due, waiting.need) = (now, Need::SCANNED);
             }
-            self.queue.insert((*due, key.clone()));
+            self.queue.insert((waiting.due, key.clone()));
         }
     }
 
@@ -268,7 +292,7 @@ mod tests {
         }
         let due = pending.next().unwrap();
         assert_eq!(pending.pop(due - Duration::from_nanos(1)), None);
-        let (_, need) = pending.pop(due).unwrap();
+        let (_, need, _) = pending.pop(due).unwrap();
         (due - now, need)
     }
 
@@ -363,9 +387,13 @@ mod tests {
         assert!(!pending.note("c", Change::Settled, now, &T));
         assert!(pending.note("a", Change::Written, now, &T));
         pending.forget_writers(now);
-        assert_eq!(pending.pop(now), Some(("a".into(), Need::SCANNED)));
+        let told = NoticedBy::Notification;
+        assert_eq!(pending.pop(now), Some(("a".into(), Need::SCANNED, told)));
         assert_eq!(pending.pop(now), None);
-        assert_eq!(pending.pop(now + T.tick), Some(("b".into(), Need::Nothing)));
+        assert_eq!(
+            pending.pop(now + T.tick),
+            Some(("b".into(), Need::Nothing, told))
+        );
         assert_eq!(pending.next(), None);
     }
 }

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use tidemill_config::plan::{After, BucketPlan, DestinationPlan, Plan, SourcePlan, Store};
+use tidemill_config::plan::{
+    After, BucketPlan, BucketSource, DestinationPlan, Notify, Plan, SourcePlan, Store,
+};
 
 use super::{Bucket, OpenError, RemoteSettings};
 
@@ -24,6 +26,8 @@ pub struct Settings {
     pub rescan: Option<Duration>,
     /// Whether what is there when it is listened to for the first time is no news.
     pub only_new: bool,
+    /// How the store tells of changes itself; absent, it does not.
+    pub notify: Option<Notify>,
 }
 
 /// Where the objects of a bucket are.
@@ -42,7 +46,7 @@ impl Settings {
         for function in plan.functions.values() {
             written.extend(function.allow.write.iter().map(String::as_str));
         }
-        let mut listened: BTreeMap<&str, (Duration, bool)> = BTreeMap::new();
+        let mut sources: BTreeMap<&str, &BucketSource> = BTreeMap::new();
         for trigger in plan.triggers.values() {
             for destination in [&trigger.on_success, &trigger.dead_letter] {
                 if let Some(DestinationPlan::Bucket { bucket, .. }) = destination {
@@ -52,7 +56,7 @@ impl Settings {
             let SourcePlan::Bucket(source) = &trigger.source else {
                 continue;
             };
-            listened.insert(&source.bucket, (source.rescan, source.only_new));
+            sources.insert(&source.bucket, source);
             match &source.after {
                 After::Keep => {}
                 After::Delete => {
@@ -77,8 +81,13 @@ impl Settings {
                 })),
             },
             needs_write: written.contains(name.as_str()),
-            rescan: listened.get(name.as_str()).map(|(rescan, _)| *rescan),
-            only_new: listened.get(name.as_str()).is_some_and(|(_, new)| *new),
+            rescan: sources.get(name.as_str()).map(|source| source.rescan),
+            only_new: sources
+                .get(name.as_str())
+                .is_some_and(|source| source.only_new),
+            notify: sources
+                .get(name.as_str())
+                .and_then(|source| source.notify.clone()),
         };
         plan.buckets.iter().map(settings).collect()
     }
@@ -123,6 +132,7 @@ mod tests {
             needs_write,
             rescan: rescan.map(Duration::from_secs),
             only_new: rescan.is_some(),
+            notify: None,
         };
         assert_eq!(
             Settings::of(&loaded.plan),

@@ -12,14 +12,14 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use tidemill_core::{
-    ledger::{BucketState, LedgerEntry, Object},
+    ledger::{BucketState, LedgerEntry, NoticedBy, Object},
     time::Timestamp,
 };
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    health::{NoticedBy, State},
+    health::State,
     key::Refusal,
     observe::{Observer, Outcome},
     pending::Need,
@@ -55,6 +55,10 @@ impl Poll {
             reports: Mutex::default(),
             state: None,
         }
+    }
+
+    pub(super) fn observer(&self) -> Arc<Observer> {
+        self.observer.clone()
     }
 
     /// Runs until the token is cancelled or the intake says that the engine stops.
@@ -220,9 +224,9 @@ impl Poll {
             .map(|(key, known)| {
                 let observer = &observer;
                 async move {
-                    let outcome = observer
-                        .observe(&key, known, Need::Nothing, NoticedBy::Listing)
-                        .await;
+                    let _alone = observer.alone(&key).await;
+                    let by = NoticedBy::Listing;
+                    let outcome = observer.observe(&key, known, Need::Nothing, by).await;
                     (key, outcome)
                 }
             })

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tidemill_core::{
-    ledger::{LedgerEntry, Object},
+    ledger::{LedgerEntry, NoticedBy, Object},
     limits,
 };
 use tokio::time::Instant;
@@ -123,7 +123,11 @@ impl Source {
             }
             match Need::SCANNED.check(&object, wall, now, &self.observer.tuning) {
                 Ok(()) => scan.candidates.push_back((object.key, entry)),
-                Err(not_yet) => no_room |= !self.pending.again(&object.key, not_yet, now),
+                Err(not_yet) => {
+                    no_room |= !self
+                        .pending
+                        .again(&object.key, not_yet, NoticedBy::Listing, now)
+                }
             }
         }
         if !old.is_empty() {

@@ -14,14 +14,14 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tidemill_core::{
     BoxFuture,
-    ledger::{BucketState, LedgerEntry, Object},
+    ledger::{BucketState, LedgerEntry, NoticedBy, Object},
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     folder::Folder,
-    health::{NoticedBy, State},
+    health::State,
     hints::Hints,
     observe::{Observer, Outcome},
     pending::{Change, Need, Pending},
@@ -35,15 +35,25 @@ use crate::clock;
 /// Who asked for an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    Hint,
+    /// A key that was pending, and who noticed it.
+    Hint(NoticedBy),
     /// The scan of this number.
     Scan(u64),
+}
+
+impl Origin {
+    fn by(self) -> NoticedBy {
+        match self {
+            Origin::Hint(by) => by,
+            Origin::Scan(_) => NoticedBy::Listing,
+        }
+    }
 }
 
 /// What ends while the task waits.
 pub(super) enum Done {
     /// The ledger's answer about keys that were noticed.
-    Hinted(Vec<(Arc<str>, Need)>, Option<Vec<LedgerEntry>>),
+    Hinted(Vec<(Arc<str>, Need, NoticedBy)>, Option<Vec<LedgerEntry>>),
     /// The ledger's answer about a scan's batch.
     Scanned(u64, Vec<Object>, Option<Vec<LedgerEntry>>),
     /// The ledger's next page for a scan.
@@ -219,18 +229,18 @@ impl Source {
         let now = Instant::now();
         let mut batch = Vec::new();
         while self.hinted < HINTED
-            && let Some((key, need)) = self.pending.pop(now)
+            && let Some((key, need, by)) = self.pending.pop(now)
         {
             self.hinted += 1;
             self.running.insert(key.clone(), None);
-            batch.push((key, need));
+            batch.push((key, need, by));
         }
         if batch.is_empty() {
             return;
         }
         let observer = self.observer.clone();
         self.work.push(Box::pin(async move {
-            let keys = batch.iter().map(|(key, _)| key.to_string()).collect();
+            let keys = batch.iter().map(|(key, ..)| key.to_string()).collect();
             let known = observer.ledger(keys).await;
             Done::Hinted(batch, known)
         }));
@@ -244,12 +254,8 @@ impl Source {
         origin: Origin,
     ) {
         let observer = self.observer.clone();
-        let by = match origin {
-            Origin::Hint => NoticedBy::Notification,
-            Origin::Scan(_) => NoticedBy::Listing,
-        };
         self.work.push(Box::pin(async move {
-            let outcome = observer.observe(&key, known, need, by).await;
+            let outcome = observer.observe(&key, known, need, origin.by()).await;
             Done::Observed(key, origin, outcome)
         }));
     }
@@ -258,9 +264,9 @@ impl Source {
         match done {
             Done::Hinted(batch, Some(known)) => {
                 let mut known = by_key(known);
-                for (key, need) in batch {
+                for (key, need, by) in batch {
                     let entry = known.remove(&*key);
-                    self.observe(key, entry, need, Origin::Hint);
+                    self.observe(key, entry, need, Origin::Hint(by));
                 }
             }
             Done::Scanned(number, objects, Some(known)) => {
@@ -286,7 +292,7 @@ impl Source {
 
     fn take_outcome(&mut self, key: &str, origin: Origin, outcome: Outcome) {
         match origin {
-            Origin::Hint => self.hinted -= 1,
+            Origin::Hint(_) => self.hinted -= 1,
             Origin::Scan(number) => {
                 if let Some(scan) = self.scan.as_mut().filter(|scan| scan.number == number) {
                     scan.observing -= 1;
@@ -298,7 +304,10 @@ impl Source {
             Outcome::Known => {}
             Outcome::Folder => self.new_folder(self.folder.root().join(key)),
             Outcome::NotYet(not_yet) => {
-                if !self.pending.again(key, not_yet, Instant::now()) {
+                if !self
+                    .pending
+                    .again(key, not_yet, origin.by(), Instant::now())
+                {
                     self.scan_soon();
                 }
             }

@@ -11,6 +11,8 @@ use tidemill_config::plan::Mode;
 use tidemill_core::intake::{Call, Calls, Mark, Offer, Receipt};
 use tokio::{sync::Semaphore, time::Instant};
 
+use crate::bucket::{Hook, Verdict};
+
 use super::{
     body::Inbound,
     budget::Budget,
@@ -99,6 +101,9 @@ impl Server {
         if let Some(verifier) = verifier {
             verifier.check_body(signature.as_ref(), &data)?;
         }
+        if let Some(hook) = &path.hook {
+            return self.notify(hook, path, data).await;
+        }
         let (event, stable) = event::event(path, head, told, data)?;
         match path.mode {
             Mode::Async => {
@@ -125,6 +130,30 @@ impl Server {
                 };
                 reply::answer(trigger, self.intake.call(call).await?)
             }
+        }
+    }
+
+    /// Hands a notification over, and answers when all it tells of is durable. One that takes long is
+    /// sent again by the store, and known then.
+    async fn notify(
+        &self,
+        hook: &Hook,
+        path: &Path,
+        body: Bytes,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let from = format!("to {}", path.pattern);
+        let verdict = tokio::time::timeout(self.tuning.notification, hook.tell(from, body)).await;
+        match verdict {
+            Ok(Verdict::Taken) => Ok(Response::new(Full::default())),
+            Ok(Verdict::Strange) => Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "the body has no event records of an object store",
+            )),
+            Ok(Verdict::Stopping) | Err(_) => Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the notification cannot be taken now; send it again later",
+            )
+            .after(1)),
         }
     }
 

@@ -7,9 +7,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use hyper::{HeaderMap, header::HeaderValue};
 use matchit::Router;
 use percent_encoding::percent_decode_str;
-use tidemill_config::plan::{Cors, HttpSource, Mode, Plan, SourcePlan, TriggerPlan};
-use tidemill_core::event::{Field, PATH_PARAMETER};
+use tidemill_config::plan::{Cors, HttpSource, Mode, Plan, SourcePlan, TriggerPlan, Verify};
+use tidemill_core::{
+    event::{Field, PATH_PARAMETER},
+    limits,
+};
 use tokio::sync::Semaphore;
+
+use crate::bucket::Hook;
 
 use super::{budget::Share, error::Error, verify::Verifier};
 
@@ -20,15 +25,35 @@ pub struct Route {
     pub trigger: String,
     /// What it listens to.
     pub source: HttpSource,
+    /// Who takes the bodies of its requests; absent, the engine's intake takes events.
+    pub hook: Option<Hook>,
 }
 
 impl Route {
+    /// The path where an object store posts the notifications of a bucket.
+    pub fn hook(bucket: &str, path: &str, verify: Option<&Verify>, hook: Hook) -> Route {
+        Route {
+            // For errors only: no trigger has such a name.
+            trigger: format!("notify of bucket {bucket}"),
+            source: HttpSource {
+                path: path.to_owned(),
+                methods: vec!["POST".to_owned()],
+                mode: Mode::Async,
+                max_body: limits::NOTIFICATION,
+                verify: verify.cloned(),
+                cors: None,
+            },
+            hook: Some(hook),
+        }
+    }
+
     /// Those of the plan, by name.
     pub fn of(plan: &Plan) -> Vec<Route> {
         let route = |trigger: &Arc<TriggerPlan>| match &trigger.source {
             SourcePlan::Http(source) => Some(Route {
                 trigger: trigger.name.clone(),
                 source: source.clone(),
+                hook: None,
             }),
             _ => None,
         };
@@ -53,6 +78,8 @@ pub(super) struct Path {
     pub(super) max_body: usize,
     pub(super) verifier: Option<Verifier>,
     pub(super) cors: Option<Cors>,
+    /// See [`Route::hook`].
+    pub(super) hook: Option<Hook>,
     /// The part of the budget that is for its bodies alone.
     pub(super) share: Share,
     /// How many more requests may be under way.
@@ -80,11 +107,16 @@ impl Paths {
             router: Router::new(),
             all: Vec::new(),
         };
-        for Route { trigger, source } in routes {
+        for Route {
+            trigger,
+            source,
+            hook,
+        } in routes
+        {
             let known = |path: &Path| path.pattern == source.path;
             let at = match paths.all.iter().position(known) {
                 Some(at) => at,
-                None => paths.add(&trigger, &source, requests)?,
+                None => paths.add(&trigger, &source, hook, requests)?,
             };
             let methods = &mut paths.all[at].methods;
             for method in source.methods {
@@ -94,7 +126,13 @@ impl Paths {
         Ok(paths)
     }
 
-    fn add(&mut self, trigger: &str, plan: &HttpSource, requests: usize) -> Result<usize, Error> {
+    fn add(
+        &mut self,
+        trigger: &str,
+        plan: &HttpSource,
+        hook: Option<Hook>,
+        requests: usize,
+    ) -> Result<usize, Error> {
         let at = self.all.len();
         let wrong = |source| Error::Path {
             trigger: trigger.to_owned(),
@@ -114,6 +152,7 @@ impl Paths {
                 .map(|verify| Verifier::new(trigger, verify))
                 .transpose()?,
             cors: plan.cors.clone(),
+            hook,
             share: Share::new(max_body),
             requests: Semaphore::new(requests),
         });

@@ -20,6 +20,8 @@ pub(super) struct Tuning {
     pub(super) pause: Duration,
     /// How long a body may take, and besides that for each second of it how many bytes it must bring.
     pub(super) slow: (Duration, u64),
+    /// How long a notification of a bucket may take: object stores wait half a minute, or longer.
+    pub(super) notification: Duration,
     /// How long a client may leave an answer unread.
     pub(super) unread: Duration,
     /// How many bytes are read, and thrown away, of a body that nobody wants: a client that is
@@ -35,6 +37,7 @@ impl Tuning {
         idle: Duration::from_secs(75),
         pause: Duration::from_secs(20),
         slow: (Duration::from_secs(60), 16 << 10),
+        notification: Duration::from_secs(20),
         unread: Duration::from_secs(30),
         unwanted: 16 << 20,
     };

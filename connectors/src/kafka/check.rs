@@ -13,7 +13,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     metadata::MetadataTopic,
 };
-use tidemill_config::plan::{Connection, Plan, SourcePlan};
+use tidemill_config::plan::{Connection, Notify, Plan, SourcePlan};
 
 use crate::check::{Finding, Severity};
 
@@ -60,14 +60,20 @@ pub async fn check(plan: &Plan) -> Vec<Finding> {
 fn uses(plan: &Plan) -> BTreeMap<&str, Vec<Use>> {
     let mut uses: BTreeMap<&str, Vec<Use>> = BTreeMap::new();
     for trigger in plan.triggers.values() {
-        if let SourcePlan::Kafka(source) = &trigger.source {
-            let of_connection = uses.entry(&source.connection).or_default();
-            of_connection.extend(source.topics.iter().map(|topic| Use {
-                topic: topic.clone(),
-                place: format!("triggers.{}.kafka.topics", trigger.name),
-                writes: false,
-            }));
-        }
+        let (key, source) = match &trigger.source {
+            SourcePlan::Kafka(source) => ("kafka", source),
+            SourcePlan::Bucket(bucket) => match &bucket.notify {
+                Some(Notify::Kafka(source)) => ("bucket.notify.kafka", source),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        let of_connection = uses.entry(&source.connection).or_default();
+        of_connection.extend(source.topics.iter().map(|topic| Use {
+            topic: topic.clone(),
+            place: format!("triggers.{}.{key}.topics", trigger.name),
+            writes: false,
+        }));
     }
     for (trigger, role, target) in targets_of(plan) {
         uses.entry(&target.connection).or_default().push(Use {

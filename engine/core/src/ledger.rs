@@ -104,6 +104,29 @@ pub struct Gone {
     pub deletes: u32,
 }
 
+/// Who noticed first what became an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoticedBy {
+    /// Somebody told: the store by a notification, or the kernel of a change in a folder.
+    Notification,
+    /// A listing of the whole bucket, which finds what nobody told.
+    Listing,
+}
+
+impl NoticedBy {
+    /// Both.
+    pub const ALL: [NoticedBy; 2] = [NoticedBy::Notification, NoticedBy::Listing];
+
+    /// As it is shown and counted.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoticedBy::Notification => "notification",
+            NoticedBy::Listing => "listing",
+        }
+    }
+}
+
 /// The source attribute of a bucket's events.
 pub fn source(bucket: &str) -> String {
     format!("bucket:{bucket}")

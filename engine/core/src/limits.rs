@@ -146,3 +146,7 @@ pub const AMQP_PUBLISHES: usize = 64;
 /// The most bytes of headers in an AMQP message: they must fit one frame, which RabbitMQ limits to
 /// 128 KiB, with the other properties.
 pub const AMQP_HEADERS: usize = 120 << 10;
+
+/// The largest body of a notification that an object store posts, in bytes: the largest message of SQS
+/// and SNS.
+pub const NOTIFICATION: u64 = 1 << 20;

@@ -10,7 +10,8 @@ use tidemill_config::{
     plan::{NotBuilt, Plan},
 };
 use tidemill_connectors::{
-    amqp, bucket,
+    amqp,
+    bucket::{self, Bucket, BucketConnector},
     check::{Finding, Severity},
     kafka,
 };
@@ -120,13 +121,31 @@ fn verdict(findings: &[Finding]) -> Result<(), Failure> {
     }
 }
 
+/// Asks the queue that a bucket's notifications come by how it is.
+async fn queue(settings: &bucket::Settings, bucket: Bucket) -> Option<Finding> {
+    let (rescan, notify) = (settings.rescan?, settings.notify.as_ref()?);
+    let problem = match BucketConnector::new(bucket, rescan).notified(notify) {
+        Ok(connector) => connector.try_out().await.err()?,
+        Err(error) => format!("{:#}", anyhow::Error::from(error)),
+    };
+    Some(Finding {
+        severity: Severity::Error,
+        place: format!("buckets.{}", settings.name),
+        problem,
+        help: "correct `notify` in the triggers of the bucket, or make the queue".to_owned(),
+    })
+}
+
 /// Opens each bucket, and asks those of object stores for an object.
 async fn buckets(plan: &Plan) -> Vec<Finding> {
     let mut findings = Vec::new();
     for settings in bucket::Settings::of(plan) {
         let problem = match settings.open() {
             Ok(bucket) if bucket.traffic().is_some() => match bucket.list("", None, 1).await {
-                Ok(_) => continue,
+                Ok(_) => {
+                    findings.extend(queue(&settings, bucket).await);
+                    continue;
+                }
                 Err(error) => error.chain(),
             },
             Ok(_) => continue,

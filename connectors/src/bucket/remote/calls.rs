@@ -57,7 +57,7 @@ impl Traffic {
 
 /// Gives object_store its client.
 #[derive(Clone, Debug)]
-pub(super) struct Calls {
+pub(in crate::bucket) struct Calls {
     client: HttpClient<HttpRequestBody>,
     traffic: Arc<Traffic>,
 }
@@ -67,8 +67,16 @@ impl Calls {
         Calls { client, traffic }
     }
 
+    /// The same client, with a count of its own.
+    pub(super) fn apart(&self) -> Calls {
+        Calls::new(self.client.clone(), Arc::default())
+    }
+
     /// Sends one request, once.
-    pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    pub(in crate::bucket) async fn send(
+        &self,
+        request: HttpRequest,
+    ) -> Result<HttpResponse, HttpError> {
         self.traffic.requests.fetch_add(1, Relaxed);
         let answer = tokio::time::timeout(ANSWER, self.client.request(request)).await;
         let response = match answer {

@@ -32,7 +32,7 @@ pub(super) fn words(text: &str) -> String {
 }
 
 /// An error with what caused it, once each.
-pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(in crate::bucket) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

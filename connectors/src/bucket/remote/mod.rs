@@ -3,7 +3,7 @@
 //! Nothing here knows of events, and nothing lives from one call to the next.
 
 mod calls;
-mod failure;
+pub(super) mod failure;
 mod listing;
 mod open;
 mod profile;
@@ -13,7 +13,8 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, GetResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, path::Path as StorePath,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, aws::AwsCredentialProvider,
+    path::Path as StorePath,
 };
 use tidemill_core::{host::ByteRange, ledger::Object, limits, time::Timestamp};
 
@@ -27,6 +28,7 @@ pub use calls::Traffic;
 pub use open::RemoteSettings;
 pub use profile::ProfileError;
 
+pub(super) use calls::Calls;
 pub(super) use listing::Page;
 
 use listing::Lister;
@@ -46,6 +48,8 @@ struct Inner {
     name: String,
     /// Where it is, to be shown: `s3://bucket/prefix`.
     place: String,
+    /// The bucket's name there.
+    there: String,
     /// Before every key; empty, or with a slash at its end.
     prefix: String,
     /// The server and the bucket there: what tells it from other buckets.
@@ -68,6 +72,7 @@ impl Remote {
         Remote(Arc::new(Inner {
             name: name.to_owned(),
             place: format!("test://{name}/in/"),
+            there: name.to_owned(),
             prefix: "in/".to_owned(),
             identity: format!("{name} {:p}", Arc::as_ptr(&store)),
             store,
@@ -78,6 +83,26 @@ impl Remote {
 
     pub(super) fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Its name at the store.
+    pub(super) fn there(&self) -> &str {
+        &self.0.there
+    }
+
+    /// The key in this bucket of what has this key in the store, if it is in it.
+    pub(super) fn own<'k>(&self, full: &'k str) -> Option<&'k str> {
+        full.strip_prefix(self.0.prefix.as_str())
+    }
+
+    /// For other services of the same provider, if it is AWS and the bucket is not public: a client
+    /// whose requests are counted apart, the region and the credentials.
+    pub(super) fn aws(&self) -> Option<(Calls, String, AwsCredentialProvider)> {
+        let Lister::S3(s3) = &self.0.lister else {
+            return None;
+        };
+        let credentials = s3.credentials.clone()?;
+        Some((s3.calls.apart(), s3.region.clone(), credentials))
     }
 
     /// What its requests came to so far.

@@ -77,6 +77,7 @@ impl RemoteSettings {
         Ok(Remote(Arc::new(Inner {
             name: name.to_owned(),
             place: format!("{scheme}://{bucket}/{prefix}"),
+            there: bucket.clone(),
             prefix,
             identity: format!("{shown} {scheme}://{bucket}"),
             store,

@@ -5,6 +5,7 @@ mod fake;
 mod faults;
 mod known;
 mod notice;
+mod notify;
 mod odd;
 mod random;
 mod remote;
@@ -21,7 +22,7 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bucket, BucketConnector, Health, State, tuning::Tuning};
+use super::{Bucket, BucketConnector, Health, Settings, State, tuning::Tuning};
 use fake::Ledger;
 
 /// Longer than anything takes.
@@ -148,6 +149,17 @@ impl Running {
         };
         let reported = tokio::time::timeout(PATIENCE, reported).await;
         reported.unwrap_or_else(|_| panic!("reported {:?}", self.health.status()));
+    }
+
+    /// Waits until so many events were taken.
+    async fn offered(&self, count: u64) {
+        let taken = async {
+            while self.health.status().offered < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let taken = tokio::time::timeout(PATIENCE, taken).await;
+        taken.unwrap_or_else(|_| panic!("took {:?}", self.health.status()));
     }
 
     async fn stop(self) {

@@ -21,6 +21,12 @@ async fn a_file_that_was_there_before_the_start() {
     assert_eq!((status.objects, status.offered, status.ready), (2, 2, true));
     assert!(status.last_scan.is_some());
     assert_eq!(status.state, State::Watching);
+    assert_eq!(status.noticed.by_notification, 0, "the scan found both");
+
+    world.write("new", "1");
+    world.expect(&["created new"]).await;
+    running.offered(3).await;
+    assert_eq!(running.health.status().noticed.by_notification, 1);
     running.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! Object stores: what is written is read, and every change becomes an event, once. On a store in
 //! memory, on a real server that speaks S3, and what they have in common with folders on a folder.
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use object_store::memory::InMemory;
@@ -9,38 +10,42 @@ use tidemill_core::host::{ByteRange, HostError};
 
 use super::*;
 use crate::{
-    bucket::{Error, Settings, remote::Remote, store::Look},
+    bucket::{Error, remote::Remote, store::Look},
     client, services,
 };
 
 /// A connector as tests want it: it does not wait to ask again.
 const OFTEN: Duration = Duration::from_millis(20);
 
-fn memory() -> Bucket {
+pub(super) fn memory() -> Bucket {
     Bucket::over(Remote::over("b", Arc::new(InMemory::new())))
 }
 
-/// A bucket of a server, by the plan; `place` is what follows `s3://`.
-fn s3(place: &str, endpoint: &str) -> Bucket {
-    let text = format!(
+/// The plan of a bucket of a server; `place` is what follows `s3://`.
+fn plan(place: &str, endpoint: &str) -> String {
+    format!(
         r#"
         [buckets.b]
         url = "s3://{place}"
         options = {{ endpoint = "{endpoint}", access_key_id = "id", secret_access_key = "hunter2" }}
         "#
-    );
+    )
+}
+
+fn s3(place: &str, endpoint: &str) -> Bucket {
+    let text = plan(place, endpoint);
     let loaded = tidemill_config::parse(Path::new("/plan/tidemill.toml"), &text).unwrap();
     Settings::of(&loaded.plan)[0].open().unwrap()
 }
 
 /// A bucket made for one test, on the server.
-struct Made {
-    name: String,
-    endpoint: String,
+pub(super) struct Made {
+    pub(super) name: String,
+    pub(super) endpoint: String,
 }
 
 impl Made {
-    async fn new() -> Made {
+    pub(super) async fn new() -> Made {
         let made = Made::absent();
         made.send(Method::PUT, "", "").await;
         made
@@ -53,16 +58,20 @@ impl Made {
         }
     }
 
-    fn bucket(&self, prefix: &str) -> Bucket {
+    pub(super) fn plan(&self, prefix: &str) -> String {
+        plan(&format!("{}{prefix}", self.name), &self.endpoint)
+    }
+
+    pub(super) fn bucket(&self, prefix: &str) -> Bucket {
         s3(&format!("{}{prefix}", self.name), &self.endpoint)
     }
 
     /// A request past object_store; `path` is percent-encoded already.
-    async fn send(&self, method: Method, path: &str, body: &'static str) {
+    pub(super) async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) {
         let client = client::client(RootCertStore::empty());
         let uri = format!("{}/{}{path}", self.endpoint, self.name);
         let request = Request::builder().method(method).uri(uri);
-        let request = request.body(Full::from(body)).unwrap();
+        let request = request.body(Full::new(body.into())).unwrap();
         let response = client.request(request).await.unwrap();
         assert!(response.status().is_success(), "{response:?}");
         response.into_body().collect().await.unwrap();

@@ -201,6 +201,7 @@ fn route(trigger: &str, what: &str) -> Route {
             verify: None,
             cors: None,
         },
+        hook: None,
     }
 }
 
