@@ -53,12 +53,19 @@ fn a_kafka_that_falls_silent_is_noticed_and_nothing_is_lost_or_run_twice() {
     wait_until("they are handled", || handled(&site, &ids("before")));
     assert!(is_source_ready(&engine));
 
-    for round in ["first", "second"] {
+    for (round, restarts) in [("first", false), ("second", true)] {
+        if restarts {
+            broker.stop();
+            wait_trouble(&engine, "no broker of connection `log` answers");
+            broker.start_again();
+            engine.wait_ready();
+        }
         // In the middle of records that come.
         produce(&client, &ids(round));
         proxy.silence(true);
         let since = Instant::now();
-        wait_trouble(&engine, "no broker of connection `log` answers");
+        // And not what they said when they were gone.
+        wait_trouble(&engine, "Timed out");
         let noticed = since.elapsed();
         println!("noticed after {noticed:?}");
         assert!(noticed < NOTICED, "noticed after {noticed:?}");

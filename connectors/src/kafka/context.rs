@@ -90,6 +90,14 @@ impl Context {
         self.errors.borrow().clone()
     }
 
+    /// The brokers answer: what they said before is not why they do not, should they cease to.
+    pub(super) fn forget_error(&self) {
+        self.errors.send_if_modified(|last| {
+            *last = None;
+            false
+        });
+    }
+
     /// From now on turns are answered at once.
     pub(super) fn close(&self) {
         self.closing.store(true, Relaxed);

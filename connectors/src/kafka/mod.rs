@@ -27,7 +27,7 @@
 //!
 //! librdkafka is built without TLS, so that a C compiler and make build all of it. The cargo feature
 //! `kafka-tls` adds TLS and SASL with SCRAM and OAUTHBEARER (it builds OpenSSL, which takes perl and
-//! some minutes), `kafka-gssapi` adds Kerberos. SASL PLAIN is always there. Of compressed records,
+//! some minutes; certificates that the system trusts are trusted), `kafka-gssapi` adds Kerberos. SASL PLAIN is always there. Of compressed records,
 //! those of gzip, snappy, lz4 and zstd are read.
 
 mod assign;

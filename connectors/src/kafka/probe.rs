@@ -45,10 +45,13 @@ pub(super) async fn probe(
         Ok(missing)
     });
     match answer.await {
-        Ok(missing) => Found {
-            brokers: None,
-            topics: unreadable(&connection, &missing),
-        },
+        Ok(missing) => {
+            context.forget_error();
+            Found {
+                brokers: None,
+                topics: unreadable(&connection, &missing),
+            }
+        }
         Err(error) => {
             let last = context.last_error();
             let (problem, help) = unreachable(&connection, &brokers, &error, last);
