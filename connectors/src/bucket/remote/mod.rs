@@ -168,6 +168,15 @@ impl Remote {
                 };
             }
         };
+        // Some servers do not know the condition, and answer with what is there now.
+        let found = got.meta.e_tag.as_deref().map(key::plain);
+        if if_match.is_some()
+            && found
+                .as_deref()
+                .is_some_and(|found| Some(found) != if_match)
+        {
+            return Err(self.changed(key));
+        }
         let size = got.range.end - got.range.start;
         if size > limit {
             return Err(Error::TooLarge {

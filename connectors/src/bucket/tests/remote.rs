@@ -1,6 +1,10 @@
 //! Object stores: what is written is read, and every change becomes an event, once. On a store in
 //! memory, on a real server that speaks S3, and what they have in common with folders on a folder.
 
+#[path = "../../../../tests/services/synthetic.rs"]
+#[allow(dead_code, reason = "not all that it can is wanted")]
+mod synthetic;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -8,6 +12,7 @@ use object_store::memory::InMemory;
 use rustls::RootCertStore;
 use tidemill_core::host::{ByteRange, HostError};
 
+use self::synthetic::Synthetic;
 use super::*;
 use crate::{
     bucket::{Error, remote::Remote, store::Look},
@@ -372,4 +377,18 @@ async fn a_server_that_is_not_there_is_said_so_without_secrets() {
     }
     let traffic = bucket.traffic().unwrap();
     assert!(traffic.requests() >= 3 && traffic.failed() == traffic.requests());
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_conditions_gives_no_other_version_than_was_asked_for() {
+    // It takes no notice of If-Match.
+    let bucket = s3("any", &Synthetic::start(1, 10).endpoint());
+    let head = bucket.head("000000000").await.unwrap();
+    for wanted in [None, range(2, 3)] {
+        let read = bucket.read("000000000", Some(&head.etag), wanted, 10);
+        assert!(read.await.is_ok(), "{wanted:?}");
+        let other = bucket.read("000000000", Some("other"), wanted, 10).await;
+        let other = HostError::from(other.unwrap_err());
+        assert_eq!(other, HostError::Changed, "{wanted:?}");
+    }
 }
