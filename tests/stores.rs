@@ -2,7 +2,29 @@
 
 use std::{collections::BTreeSet, fs, thread, time::Duration};
 
-use crate::harness::{Engine, S3, Site, photo, root, wait_for, wait_until};
+use crate::harness::{Engine, S3, Server, Site, photo, root, wait_for, wait_until};
+
+/// The tests that take a server, on each of them.
+macro_rules! on_each_server {
+    ($($test:ident)*) => {
+        mod moto {
+            $(#[test] fn $test() { super::$test(super::Server::Moto) })*
+        }
+        mod s3s {
+            $(#[test] fn $test() { super::$test(super::Server::S3s) })*
+        }
+    };
+}
+
+on_each_server! {
+    the_quickstart_runs_when_only_its_urls_are_others
+    a_function_that_feeds_its_own_trigger_ends_in_the_dead_letters
+    objects_are_moved_or_deleted_when_they_were_handled
+    large_objects_are_written_when_the_attempt_ended_ok_only
+    every_object_takes_effect_exactly_once_whenever_the_engine_dies
+    only_what_comes_later_runs_even_if_the_engine_dies_in_its_first_listing
+    the_state_of_buckets_is_told_with_and_without_a_running_engine
+}
 
 /// A site whose plan is `text`, with `in` and `out` of a plan on the bucket, and its engine.
 fn start(site: &Site, bucket: &S3) -> Engine {
@@ -11,9 +33,8 @@ fn start(site: &Site, bucket: &S3) -> Engine {
     engine
 }
 
-#[test]
-fn the_quickstart_runs_when_only_its_urls_are_others() {
-    let bucket = S3::new();
+fn the_quickstart_runs_when_only_its_urls_are_others(server: Server) {
+    let bucket = S3::on(server);
     let plan = root().join("config/examples/quickstart.toml");
     let plan = fs::read_to_string(plan).expect("the quickstart is there");
     let built = root().join("functions/build");
@@ -25,7 +46,7 @@ fn the_quickstart_runs_when_only_its_urls_are_others() {
             "[engine]\nadmin = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"",
         )
         .replace("every = \"1m\"", "every = \"1h\"");
-    let urls = format!("url = \"s3://{}/", bucket.name);
+    let urls = format!("{}\nurl = \"s3://{}/", bucket.options(), bucket.name);
     let site = Site::new(&plan.replace("url = \"file:../../buckets/", &urls));
     for name in ["rocket.jpg", "astronaut.png", "chelsea.png"] {
         let content = fs::read(photo(name)).expect("it is read");
@@ -61,15 +82,17 @@ fn the_quickstart_runs_when_only_its_urls_are_others() {
 
 /// A plan with one bucket, `in`, that one function handles; `bucket` is more of the trigger.
 fn plan(on: &S3, order: &str, bucket: &str) -> String {
-    let name = &on.name;
+    let (name, options) = (&on.name, on.options());
     format!(
         r#"
 [engine]
 admin = "127.0.0.1:0"
 [buckets.in]
 url = "s3://{name}/in"
+{options}
 [buckets.out]
 url = "s3://{name}/out"
+{options}
 [functions.probe]
 component = "PROBE"
 env = {{ ORDER = '{order}' }}
@@ -82,9 +105,8 @@ retry = {{ attempts = 2, first = "10ms" }}
     )
 }
 
-#[test]
-fn a_function_that_feeds_its_own_trigger_ends_in_the_dead_letters() {
-    let bucket = S3::new();
+fn a_function_that_feeds_its_own_trigger_ends_in_the_dead_letters(server: Server) {
+    let bucket = S3::on(server);
     let order = r#"{ "do": "again", "bucket": "in" }"#;
     let site = Site::new(&plan(&bucket, order, ""));
     let engine = start(&site, &bucket);
@@ -100,9 +122,8 @@ fn a_function_that_feeds_its_own_trigger_ends_in_the_dead_letters() {
     engine.stop();
 }
 
-#[test]
-fn objects_are_moved_or_deleted_when_they_were_handled() {
-    let bucket = S3::new();
+fn objects_are_moved_or_deleted_when_they_were_handled(server: Server) {
+    let bucket = S3::on(server);
     let order = r#"{ "do": "follow" }"#;
     let after = r#", after = { move = { bucket = "out", prefix = "2026/" } }"#;
     let site = Site::new(&plan(&bucket, order, after));
@@ -126,9 +147,8 @@ fn objects_are_moved_or_deleted_when_they_were_handled() {
     engine.stop();
 }
 
-#[test]
-fn large_objects_are_written_when_the_attempt_ended_ok_only() {
-    let bucket = S3::new();
+fn large_objects_are_written_when_the_attempt_ended_ok_only(server: Server) {
+    let bucket = S3::on(server);
     let site = Site::new(&plan(&bucket, r#"{ "do": "follow" }"#, ""));
     let engine = start(&site, &bucket);
     let order = r#"{"do": "write-big", "bucket": "out", "key": "large", "bytes": 9000000}"#;
@@ -140,15 +160,14 @@ fn large_objects_are_written_when_the_attempt_ended_ok_only() {
     engine.stop();
 }
 
-#[test]
-fn every_object_takes_effect_exactly_once_whenever_the_engine_dies() {
+fn every_object_takes_effect_exactly_once_whenever_the_engine_dies(server: Server) {
     const KILLS: usize = 4;
     let seed = std::env::var("TIDEMILL_SEED").ok();
     let seed = seed.and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("TIDEMILL_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let bucket = S3::new();
+    let bucket = S3::on(server);
     let order = r#"{ "do": "tally", "key": "all", "bucket": "out" }"#;
     let site = Site::new(&plan(&bucket, order, ""));
     let mut expected = BTreeSet::new();
@@ -204,10 +223,9 @@ fn a_store_that_cannot_be_used_is_told_by_check_and_by_readiness() {
     engine.stop();
 }
 
-#[test]
-fn only_what_comes_later_runs_even_if_the_engine_dies_in_its_first_listing() {
+fn only_what_comes_later_runs_even_if_the_engine_dies_in_its_first_listing(server: Server) {
     const OLD: usize = 40;
-    let bucket = S3::new();
+    let bucket = S3::on(server);
     let order = r#"{ "do": "tally", "key": "all", "bucket": "out" }"#;
     let site = Site::new(&plan(&bucket, order, ", start = \"now\""));
     for n in 0..OLD {
@@ -277,9 +295,8 @@ fn keys_region_and_endpoint_come_from_a_profile() {
     );
 }
 
-#[test]
-fn the_state_of_buckets_is_told_with_and_without_a_running_engine() {
-    let bucket = S3::new();
+fn the_state_of_buckets_is_told_with_and_without_a_running_engine(server: Server) {
+    let bucket = S3::on(server);
     let order = r#"{ "do": "follow" }"#;
     let site = Site::new(&plan(&bucket, order, ""));
     bucket.put("in/before", r#"{"do": "ok"}"#);

@@ -26,8 +26,10 @@ pub use client::Client;
 pub use engine::Engine;
 pub use kafka::Kafka;
 pub use proxy::Proxy;
-pub use s3::S3;
-pub use services::{Broker, amqp_url, free_port, kafka_brokers, root, s3_endpoint};
+pub use s3::{S3, Server};
+pub use services::{
+    Broker, amqp_url, free_port, kafka_brokers, root, s3_endpoint, second_s3_endpoint,
+};
 pub use sqs::Sqs;
 use tempfile::TempDir;
 

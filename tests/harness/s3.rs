@@ -1,8 +1,8 @@
 //! A client of the server that speaks S3, for what happens outside the engine.
 
-use ureq::Agent;
+use ureq::{Agent, RequestBuilder};
 
-use super::{PATIENCE, Sqs, s3_endpoint, unique};
+use super::{PATIENCE, Sqs, s3_endpoint, second_s3_endpoint, unique};
 
 /// The server wants to see who asks, and does not look at the signature.
 const SIGNED: (&str, &str) = (
@@ -10,31 +10,46 @@ const SIGNED: (&str, &str) = (
     "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
 );
 
+/// Who serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// It wants requests to be signed.
+    Moto,
+    /// It wants them not to be, and its listings have no etags.
+    S3s,
+}
+
 /// A bucket of one test's own.
 pub struct S3 {
     agent: Agent,
+    server: Server,
     /// Its name on the server.
     pub name: String,
     endpoint: String,
 }
 
 impl S3 {
-    /// Makes a bucket on the shared server.
+    /// Makes a bucket on the usual server.
     pub fn new() -> S3 {
+        S3::on(Server::Moto)
+    }
+
+    /// Makes a bucket on a shared server.
+    pub fn on(server: Server) -> S3 {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
             .build();
         let bucket = S3 {
             agent: Agent::new_with_config(config),
+            server,
             name: unique("bucket"),
-            endpoint: s3_endpoint(),
+            endpoint: match server {
+                Server::Moto => s3_endpoint(),
+                Server::S3s => second_s3_endpoint(),
+            },
         };
-        let made = bucket
-            .agent
-            .put(bucket.url(""))
-            .header(SIGNED.0, SIGNED.1)
-            .send_empty();
+        let made = bucket.signed(bucket.agent.put(bucket.url(""))).send_empty();
         assert!(made.expect("it answers").status().is_success());
         bucket
     }
@@ -51,12 +66,25 @@ impl S3 {
         ]
     }
 
+    /// What the plan has to say of a bucket there, besides its URL.
+    pub fn options(&self) -> &'static str {
+        match self.server {
+            Server::Moto => "",
+            Server::S3s => "options = { anonymous = true }",
+        }
+    }
+
+    fn signed<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match self.server {
+            Server::Moto => request.header(SIGNED.0, SIGNED.1),
+            Server::S3s => request,
+        }
+    }
+
     /// Writes an object; the key needs no escapes.
     pub fn put(&self, key: &str, content: impl AsRef<[u8]>) {
         let answer = self
-            .agent
-            .put(self.url(key))
-            .header(SIGNED.0, SIGNED.1)
+            .signed(self.agent.put(self.url(key)))
             .send(content.as_ref());
         let status = answer.expect("it answers").status();
         assert!(status.is_success(), "{key}: {status}");
@@ -94,9 +122,7 @@ impl S3 {
     /// The content of an object, if it is there.
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
         let mut answer = self
-            .agent
-            .get(self.url(key))
-            .header(SIGNED.0, SIGNED.1)
+            .signed(self.agent.get(self.url(key)))
             .call()
             .expect("it answers");
         let found = answer.status().is_success();
@@ -106,9 +132,7 @@ impl S3 {
     /// A header of an object.
     pub fn header(&self, key: &str, name: &str) -> Option<String> {
         let answer = self
-            .agent
-            .head(self.url(key))
-            .header(SIGNED.0, SIGNED.1)
+            .signed(self.agent.head(self.url(key)))
             .call()
             .expect("it answers");
         let value = answer.headers().get(name)?;
@@ -128,11 +152,7 @@ impl S3 {
     }
 
     fn elements(&self, query: &str, name: &str) -> Vec<String> {
-        let answer = self
-            .agent
-            .get(self.url(query))
-            .header(SIGNED.0, SIGNED.1)
-            .call();
+        let answer = self.signed(self.agent.get(self.url(query))).call();
         let text = answer.expect("it answers").body_mut().read_to_string();
         let text = text.expect("it is read");
         let (begin, end) = (format!("<{name}>"), format!("</{name}>"));

@@ -9,7 +9,7 @@ mod private;
 
 use std::net::TcpStream;
 
-pub use addresses::{amqp_url, kafka_brokers, s3_endpoint};
+pub use addresses::{amqp_url, kafka_brokers, s3_endpoint, second_s3_endpoint};
 pub use private::{Broker, free_port, root};
 
 #[test]

@@ -18,6 +18,12 @@ pub fn s3_endpoint() -> String {
     address("TIDEMILL_TEST_S3", "s3.address")
 }
 
+/// The endpoint of another server that speaks S3, which takes unsigned requests alone, as a URL.
+#[allow(dead_code, reason = "not all who include this need it")]
+pub fn second_s3_endpoint() -> String {
+    address("TIDEMILL_TEST_S3S", "s3s.address")
+}
+
 fn address(variable: &str, file: &str) -> String {
     if let Ok(address) = std::env::var(variable) {
         return address;

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The services that the tests share: RabbitMQ, Kafka, and moto for S3 and SQS, on loopback, with all they keep below target/services.
+# The services that the tests share: RabbitMQ, Kafka, moto for S3 and SQS, and s3s-fs for S3 once more, on loopback, with all they keep below target/services.
 #   start     starts what does not run yet, and prints the addresses
 #   stop      stops them, and whatever private brokers a killed test left, and deletes their data
 #   status    says what runs; fails if not all of it does
 #   run CMD   runs CMD with the addresses in its environment; stops afterwards what it started
-# Tests find them by TIDEMILL_TEST_AMQP, TIDEMILL_TEST_KAFKA and TIDEMILL_TEST_S3, else by the files that `start` writes.
+# Tests find them by TIDEMILL_TEST_AMQP, TIDEMILL_TEST_KAFKA, TIDEMILL_TEST_S3 and TIDEMILL_TEST_S3S, else by the files that `start` writes.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck source=tests/services/broker.sh
 source "$here/broker.sh"
 
 # BROKER:USUAL-PORT:ADDRESS-FILE
-readonly brokers=(rabbitmq:5672:amqp.address kafka:9092:kafka.address moto:5000:s3.address)
+readonly brokers=(rabbitmq:5672:amqp.address kafka:9092:kafka.address moto:5000:s3.address s3s:8014:s3s.address)
 
 # each COMMAND - runs it with BROKER PORT FILE, for all brokers at once
 each() {
@@ -65,6 +65,7 @@ start_all() {
     "$here/rabbitmq.sh" install
     "$here/kafka.sh" install
     "$here/moto.sh" install
+    "$here/s3s.sh" install
     (flock 8; each start_one) 8>"$state/start.lock"
 }
 
@@ -80,7 +81,7 @@ run() {
         start_all
     fi
     TIDEMILL_TEST_AMQP=$(cat "$state/amqp.address") TIDEMILL_TEST_KAFKA=$(cat "$state/kafka.address") \
-        TIDEMILL_TEST_S3=$(cat "$state/s3.address") "$@"
+        TIDEMILL_TEST_S3=$(cat "$state/s3.address") TIDEMILL_TEST_S3S=$(cat "$state/s3s.address") "$@"
 }
 
 case ${1:-} in
