@@ -51,6 +51,35 @@ fn records_of_a_partition_come_in_batches_and_in_their_order() {
 }
 
 #[test]
+fn records_that_fail_in_one_batch_keep_their_order() {
+    const RECORDS: usize = 10;
+    let work = Work::new("");
+    let rest = r#"
+        order_by = "partition"
+        batch = { max = 10, wait = "2s" }
+    "#;
+    work.site.configure(&Work::config(&work.topic, rest));
+    work.produce((0..RECORDS).map(|n| {
+        // Whichever fails later is to be tried again sooner.
+        let (what, ms) = match n {
+            3 => ("append-later", 1500),
+            6 => ("append-later", 300),
+            8 => ("append-later", 1),
+            _ => ("append", 0),
+        };
+        let order = json!({ "do": what, "key": "list", "count": n, "ms": ms });
+        ("one".to_owned(), order.to_string())
+    }));
+    let engine = work.site.start();
+    let list = wait_for("all are appended", || {
+        let list = work.site.key("probe", "list")?;
+        (list.split_whitespace().count() == RECORDS).then_some(list)
+    });
+    assert_eq!(list, "0 1 2 3 4 5 6 7 8 9 ");
+    engine.stop();
+}
+
+#[test]
 fn poison_in_a_batch_of_records_holds_nobody_up() {
     let work = Work::new(r#"batch = { max = 50, wait = "100ms" }"#);
     let engine = work.site.start();

@@ -241,8 +241,8 @@ impl Dispatcher {
     async fn held_failed(&self, held: &HeldDelivery, ended: &Ended) {
         let trigger = self.trigger_of(held);
         let stage = *held.stage.lock().await;
-        if let Stage::Parked { seq, .. } = stage {
-            return self.parked_failed(held, seq, ended).await;
+        if let Stage::Parked { seq, blocked } = stage {
+            return self.parked_failed(held, seq, blocked, ended).await;
         }
         let delivery = &held.delivery;
         let digest = trigger.function.component.digest();
@@ -275,16 +275,17 @@ impl Dispatcher {
         }
         // It may have been parked between the look and the deed.
         let stage = *held.stage.lock().await;
-        if let Stage::Parked { seq, .. } = stage {
-            self.parked_failed(held, seq, ended).await;
+        if let Stage::Parked { seq, blocked } = stage {
+            self.parked_failed(held, seq, blocked, ended).await;
         }
     }
 
     /// The attempt began before the journal took the delivery over.
-    async fn parked_failed(&self, held: &HeldDelivery, seq: Seq, ended: &Ended) {
+    async fn parked_failed(&self, held: &HeldDelivery, seq: Seq, blocked: bool, ended: &Ended) {
         let delivery = held.parked(seq);
         let again = self.failed(self.trigger_of(held), &delivery, ended).await;
-        if let Some(again) = again {
+        // Of one that has to wait for others there, the dispatch hears when its turn comes.
+        if let Some(again) = again.filter(|_| !blocked) {
             self.lock()
                 .arrived(Queue::Journaled.of(held.trigger), again);
         }

@@ -11,6 +11,7 @@
 //! | `tally` | adds one to `key` and to the event's subject in the store, and writes an object of that subject | `store`, `key`, `bucket` |
 //! | `count` | adds one to `<key>:<event id>` and, if there is a `key`, to `key` and `<key>@<subject>` in the store, and emits an event of `type`, if that is not empty, with the event's id as subject | `store`, `key`, `type` |
 //! | `append` | fails by `chance`, in one of several ways; else appends `count` to the list at `key` in the store | `store`, `key`, `count`, `chance` |
+//! | `append-later` | fails at the first attempt, to be tried again after `ms`; then the same | `store`, `key`, `count`, `ms` |
 //! | `ok` | answers nothing | |
 //! | `echo` | answers the data as they are | |
 //! | `event` | answers what it sees of the event and its delivery | |
@@ -219,7 +220,11 @@ fn probe(event: Event) -> Result<Option<Reply>, Failure> {
             }
             return Ok(None);
         }
-        "append" => {
+        "append-later" if event.attempt() == 1 => {
+            let after = Duration::from_millis(order.ms);
+            return Err(Failure::retry_after(after, "the first time"));
+        }
+        "append" | "append-later" => {
             let dice = random::u64();
             if dice % 100 < order.chance {
                 match dice / 100 % 4 {
