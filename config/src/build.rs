@@ -362,7 +362,9 @@ fn bucket_source(table: &Table) -> BucketSource {
         prefix: table.string("prefix"),
         suffix: table.strings("suffix"),
         min_size: table.whole("min_size"),
-        max_size: table.whole("max_size"),
+        max_size: table
+            .get("max_size")
+            .map_or(u64::MAX, |_| table.whole("max_size")),
         missing: match table.string("missing").as_str() {
             "retry" => Missing::Retry,
             "dead-letter" => Missing::DeadLetter,

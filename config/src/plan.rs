@@ -360,7 +360,7 @@ pub struct BucketSource {
     pub suffix: Vec<String>,
     /// The least size of an object, in bytes.
     pub min_size: u64,
-    /// The largest size of an object, in bytes.
+    /// The largest size of an object, in bytes; the largest number, if any will do.
     pub max_size: u64,
     /// What becomes of a delivery whose object is gone or was replaced before it was read.
     pub missing: Missing,

@@ -109,7 +109,7 @@ keys! {
 "triggers.*.bucket.after.move.bucket": Filled, required("done"), "The bucket it goes to.";
 "triggers.*.bucket.after.move.prefix": Prefix, default(""), "Put before its key.";
 "triggers.*.bucket.min_size": Size("0B", "256TiB"), default("0B"), "The least size of the objects. Objects that go have no size, and match.";
-"triggers.*.bucket.max_size": Size("0B", "256TiB"), default("256TiB"), "The largest size of the objects.";
+"triggers.*.bucket.max_size": Size("0B", "256TiB"), optional, "The largest size of the objects; left out, any.";
 "triggers.*.bucket.missing": Word(&["skip", "retry", "dead-letter"]), default("skip"), "What becomes of a delivery that fails because its object is gone, or was replaced, before the handler read it: it is done (what is there now is another event), tried again as `retry` says, or given up at once.";
 "triggers.*.bucket.rescan": Duration("1s", "24h"), default("60s"), "How often the bucket is listed: to find what was missed in a folder, and what is new in an object store. The same in all triggers of a bucket.";
 "triggers.*.bucket.start": Word(&["all", "now"]), default("all"), "Where a bucket begins that the engine listens to for the first time: with all objects that are there, or with those that come from now on. The same in all triggers of a bucket.";

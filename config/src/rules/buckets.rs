@@ -59,19 +59,11 @@ pub(super) fn check_trigger(sink: &mut Sink<'_>, name: &str, trigger: &Table) {
     if let (Some(least), Some(most)) = (least, most)
         && bucket.whole("min_size") > bucket.whole("max_size")
     {
-        let (at, other) = if least.given {
-            (least, most)
-        } else {
-            (most, least)
-        };
         let message = format!("no object has a size for trigger `{name}`");
         let label = "expected `min_size` to be at most `max_size`";
         let help = "exchange the two";
-        let mut draft = Draft::error(at.span.clone(), message, label, help);
-        if other.given {
-            draft = draft.with(other.span.clone(), "it is less than the least size");
-        }
-        sink.add(draft);
+        let draft = Draft::error(least.span.clone(), message, label, help);
+        sink.add(draft.with(most.span.clone(), "it is less than the least size"));
     }
 }
 

@@ -105,8 +105,7 @@ pub struct Gone {
 }
 
 /// Who noticed first what became an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoticedBy {
     /// Somebody told: the store by a notification, or the kernel of a change in a folder.
     Notification,
@@ -115,9 +114,6 @@ pub enum NoticedBy {
 }
 
 impl NoticedBy {
-    /// Both.
-    pub const ALL: [NoticedBy; 2] = [NoticedBy::Notification, NoticedBy::Listing];
-
     /// As it is shown and counted.
     pub fn as_str(self) -> &'static str {
         match self {
