@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{kills, seed};
@@ -17,7 +17,7 @@ const AT_A_TIME: usize = 300;
 
 const CONFIG: &str = r#"
 [connections.log]
-kafka = { brokers = ["BROKERS"], properties = { "session.timeout.ms" = "6000" } }
+kafka = { brokers = ["BROKERS"], properties = { "session.timeout.ms" = "6000", "heartbeat.interval.ms" = "200" } }
 [functions.probe]
 component = "PROBE"
 env = { ORDER = '{ "do": "count", "key": "", "type": "" }' }
@@ -70,6 +70,16 @@ impl Group {
 
     fn committed(&self) -> Option<Vec<i64>> {
         self.broker.committed(&self.topic, &self.topic, PARTITIONS)
+    }
+
+    /// Waits until all that was produced is. How many records each partition has then.
+    fn wait_committed(&self) -> Vec<i64> {
+        let ends = self.broker.ends(&self.topic, PARTITIONS);
+        assert_eq!(ends.iter().sum::<i64>(), self.produced as i64);
+        wait_until("all is committed", || {
+            self.committed().as_ref() == Some(&ends)
+        });
+        ends
     }
 
     /// What an engine has handled. Once each, whatever happened to it.
@@ -145,11 +155,7 @@ fn two_engines_of_a_group_lose_nothing_and_run_again_only_what_was_not_committed
             engines[*n] = Some(group.sites[*n].spawn(&[]));
         }
         group.produce();
-        let ends = group.broker.ends(&group.topic, PARTITIONS);
-        assert_eq!(ends.iter().sum::<i64>(), group.produced as i64);
-        wait_until("all is committed", || {
-            group.committed().as_ref() == Some(&ends)
-        });
+        let ends = group.wait_committed();
         // What is committed is handled, in one of the journals.
         let [one, other] = [0, 1].map(|n| group.handled(n));
         for (partition, end) in ends.iter().enumerate() {
@@ -179,6 +185,36 @@ fn two_engines_of_a_group_lose_nothing_and_run_again_only_what_was_not_committed
         again.len(),
         allowed.len()
     );
+}
+
+/// While members join, the broker answers no commit of those that are there.
+#[test]
+fn an_engine_that_stops_while_others_join_has_committed_what_it_has_handled() {
+    let mut group = Group::new();
+    let [stays, dies] = [0, 1].map(|n| group.sites[n].start());
+    while (0..2).any(|n| group.handled(n).is_empty()) {
+        group.produce();
+        group.wait_committed();
+    }
+    dies.kill();
+    // The group waits for the dead one's session to end.
+    let joins = group.sites[1].spawn(&[]);
+    wait_until("the group joins", || {
+        group.broker.state(&group.topic) == "PreparingRebalance"
+    });
+    // Long enough for it to be told, and to join again.
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        let before = group.handled(0).len();
+        group.produce();
+        wait_until("it reads on", || group.handled(0).len() > before);
+    }
+    assert_eq!(group.broker.state(&group.topic), "PreparingRebalance");
+    stays.stop();
+    group.wait_committed();
+    let both = &group.handled(0) & &group.handled(1);
+    assert!(both.is_empty(), "handled by both: {both:?}");
+    joins.stop();
 }
 
 /// A random moment, not a wait for anything.

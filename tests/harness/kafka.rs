@@ -216,6 +216,14 @@ impl Kafka {
         Some(offsets.map(|offset| offset.unwrap_or(0).max(0)).collect())
     }
 
+    /// What a group does, in the broker's words.
+    pub fn state(&self, group: &str) -> String {
+        let groups = self.admin.inner().fetch_group_list(Some(group), PATIENCE);
+        let groups = groups.expect("the broker answers");
+        let group = groups.groups().first().expect("the group is there");
+        group.state().to_owned()
+    }
+
     /// The offsets after the last records of a topic's partitions.
     pub fn ends(&self, topic: &str, partitions: i32) -> Vec<i64> {
         let client = self.producer.client();

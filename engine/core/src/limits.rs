@@ -136,8 +136,12 @@ pub const KAFKA_AHEAD: usize = 1 << 20;
 /// waits. Those that take longer run again elsewhere, unless the journal is the same.
 pub const KAFKA_DRAIN: Duration = Duration::from_secs(10);
 
-/// How long a Kafka consumer may take to commit and leave its group when the engine stops.
+/// How long a Kafka consumer may take to commit and leave its group when the engine stops: while other
+/// members join, its broker answers neither.
 pub const KAFKA_CLOSE: Duration = Duration::from_secs(10);
+
+/// How long sources may take to stop after the last attempt ended: Kafka takes longest.
+pub const SOURCE_STOP: Duration = Duration::from_secs(12);
 
 /// How many messages are on their way to one AMQP broker at a time: each has a channel of its own, of
 /// which RabbitMQ gives a connection 2,047.

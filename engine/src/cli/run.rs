@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::anyhow;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidemill_config::plan::Plan;
+use tidemill_core::limits;
 use tidemill_journal::DataLock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,9 +18,6 @@ use crate::{
     dispatcher::{Dispatcher, intake::EngineIntake},
     logging::{self, LogFormat},
 };
-
-/// How long connectors may take to stop: they only finish the offer at hand.
-const CONNECTOR_STOP: Duration = Duration::from_secs(5);
 
 /// The stack of the engine's own threads, in bytes; those of libraries have more.
 const WORKER_STACK: usize = 2 << 20;
@@ -114,7 +112,7 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
     // every event.
     let (driver, drain) = (dispatcher.clone(), plan.engine.drain);
     let drained = tokio::spawn(async move { driver.drive(drain).await }).await?;
-    if tokio::time::timeout(CONNECTOR_STOP, running.wait())
+    if tokio::time::timeout(limits::SOURCE_STOP, running.wait())
         .await
         .is_err()
     {

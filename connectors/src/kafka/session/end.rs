@@ -1,11 +1,15 @@
 //! How a session ends: nothing is left for librdkafka to wait for, the last offsets are committed, and
 //! the group is left, within a bound.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     consumer::{CommitMode, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
 use tidemill_core::limits;
 use tokio::sync::mpsc;
@@ -14,6 +18,9 @@ use super::{
     super::{assign::Consumer, context::Turn},
     End, Running, Session, What,
 };
+
+/// How long to wait before a commit is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A consumer, and the changes of its assignment. When it is dropped, librdkafka is left with nothing to
 /// wait for: else it would never close.
@@ -79,12 +86,12 @@ impl Session<'_> {
         // On a thread of its own, which the process need not wait for.
         let (sender, closed) = tokio::sync::oneshot::channel();
         let close = move || {
-            let committed = client.consumer.commit_consumer_state(CommitMode::Sync);
+            let committed = commit(&client.consumer);
             drop(client);
             _ = sender.send(committed);
         };
         let source = &connector.origin.source;
-        let thread = std::thread::Builder::new().name("kafka-close".to_owned());
+        let thread = thread::Builder::new().name("kafka-close".to_owned());
         let closed = match thread.spawn(close) {
             Ok(_) => tokio::time::timeout(limits::KAFKA_CLOSE, closed).await,
             Err(error) => {
@@ -93,7 +100,7 @@ impl Session<'_> {
             }
         };
         match closed {
-            Ok(Ok(Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)))) => {}
+            Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::info!(
                 source, %error,
                 "the last offsets may not be committed; what is completed is in the journal"
@@ -108,6 +115,25 @@ impl Session<'_> {
         match broken {
             Some(why) => End::Broken(why),
             None => End::Stopped,
+        }
+    }
+}
+
+/// Commits what is stored. The broker answers nothing while members join the group, and says then that
+/// it was asked by a member of the group before. What is not committed would run again at whoever reads
+/// the partition next, so it is tried again as soon as they have joined.
+fn commit(consumer: &Consumer) -> KafkaResult<()> {
+    use RDKafkaErrorCode::{IllegalGeneration, NoOffset, RebalanceInProgress};
+    let until = Instant::now() + limits::KAFKA_CLOSE;
+    loop {
+        match consumer.commit_consumer_state(CommitMode::Sync) {
+            Err(KafkaError::ConsumerCommit(IllegalGeneration | RebalanceInProgress))
+                if Instant::now() < until =>
+            {
+                thread::sleep(AGAIN);
+            }
+            Err(KafkaError::ConsumerCommit(NoOffset)) => return Ok(()),
+            committed => return committed,
         }
     }
 }
