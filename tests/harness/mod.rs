@@ -9,6 +9,7 @@ mod proxy;
 mod s3;
 mod services;
 mod sqs;
+mod store;
 #[path = "../services/synthetic.rs"]
 pub mod synthetic;
 
@@ -31,6 +32,7 @@ pub use services::{
     Broker, amqp_url, free_port, kafka_brokers, root, s3_endpoint, second_s3_endpoint,
 };
 pub use sqs::Sqs;
+pub use store::{Kind, Store};
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up. Generous: machines stall.

@@ -81,7 +81,7 @@ impl S3 {
         }
     }
 
-    /// Writes an object; the key needs no escapes.
+    /// Writes an object.
     pub fn put(&self, key: &str, content: impl AsRef<[u8]>) {
         let answer = self
             .signed(self.agent.put(self.url(key)))
@@ -90,13 +90,9 @@ impl S3 {
         assert!(status.is_success(), "{key}: {status}");
     }
 
-    /// Deletes an object; the key needs no escapes.
+    /// Deletes an object.
     pub fn delete(&self, key: &str) {
-        let answer = self
-            .agent
-            .delete(self.url(key))
-            .header(SIGNED.0, SIGNED.1)
-            .call();
+        let answer = self.signed(self.agent.delete(self.url(key))).call();
         let status = answer.expect("it answers").status();
         assert!(status.is_success(), "{key}: {status}");
     }
@@ -164,7 +160,17 @@ impl S3 {
     fn url(&self, key: &str) -> String {
         match key.starts_with('?') {
             true => format!("{}/{}{key}", self.endpoint, self.name),
-            false => format!("{}/{}/{key}", self.endpoint, self.name),
+            false => format!("{}/{}/{}", self.endpoint, self.name, escaped(key)),
         }
     }
+}
+
+/// A key as it stands in a path.
+fn escaped(key: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let escape = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    key.bytes().map(escape).collect()
 }

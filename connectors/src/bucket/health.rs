@@ -157,6 +157,11 @@ impl Health {
         }
     }
 
+    /// Whether the first listing is through.
+    pub(super) fn ready(&self) -> bool {
+        self.0.state.borrow().1
+    }
+
     /// Waits until state and readiness are as wanted.
     pub async fn reached(&self, mut wanted: impl FnMut(&State, bool) -> bool) {
         let mut changes = self.0.state.subscribe();
@@ -193,27 +198,24 @@ impl Health {
     pub(super) fn offered(&self, by: NoticedBy, age: Option<Duration>) {
         self.0.offered.fetch_add(1, Relaxed);
         let Some(age) = age else { return };
-        let (ready, watching) = {
-            let state = self.0.state.borrow();
-            (state.1, state.0 == State::Watching)
-        };
+        let watching = self.0.state.borrow().0 == State::Watching;
         match by {
             NoticedBy::Notification => {
                 self.0.by_notification.fetch_add(1, Relaxed);
                 self.0.told_after.add(age);
             }
+            NoticedBy::FirstListing => {
+                self.0.by_listing.fetch_add(1, Relaxed);
+                return;
+            }
             NoticedBy::Listing => {
                 self.0.by_listing.fetch_add(1, Relaxed);
-                if ready {
-                    let told = watching || self.0.tally.told().is_some();
-                    self.0.missed.fetch_add(told.into(), Relaxed);
-                    self.0.listed_after.add(age);
-                }
+                self.0.listed_after.add(age);
+                let told = watching || self.0.tally.told().is_some();
+                self.0.missed.fetch_add(told.into(), Relaxed);
             }
         }
-        if ready {
-            self.0.lags.add(age);
-        }
+        self.0.lags.add(age);
     }
 
     pub(super) fn refused(&self) {

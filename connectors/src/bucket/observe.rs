@@ -88,6 +88,14 @@ pub(super) enum Outcome {
 }
 
 impl Observer {
+    /// By whom an object is noticed that a listing finds now.
+    pub(super) fn by_listing(&self) -> NoticedBy {
+        match self.health.ready() {
+            true => NoticedBy::Listing,
+            false => NoticedBy::FirstListing,
+        }
+    }
+
     /// Observes `key`, of which the ledger knew `known`, for the one who noticed it. Waits as long as
     /// the journal takes no events.
     pub(super) async fn observe(

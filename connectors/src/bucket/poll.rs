@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use tidemill_core::{
-    ledger::{BucketState, LedgerEntry, NoticedBy, Object},
+    ledger::{BucketState, LedgerEntry, Object},
     time::Timestamp,
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -225,7 +225,7 @@ impl Poll {
                 let observer = &observer;
                 async move {
                     let _alone = observer.alone(&key).await;
-                    let by = NoticedBy::Listing;
+                    let by = observer.by_listing();
                     let outcome = observer.observe(&key, known, Need::Nothing, by).await;
                     (key, outcome)
                 }

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tidemill_core::{
-    ledger::{LedgerEntry, NoticedBy, Object},
+    ledger::{LedgerEntry, Object},
     limits,
 };
 use tokio::time::Instant;
@@ -124,9 +124,8 @@ impl Source {
             match Need::SCANNED.check(&object, wall, now, &self.observer.tuning) {
                 Ok(()) => scan.candidates.push_back((object.key, entry)),
                 Err(not_yet) => {
-                    no_room |= !self
-                        .pending
-                        .again(&object.key, not_yet, NoticedBy::Listing, now)
+                    let by = self.observer.by_listing();
+                    no_room |= !self.pending.again(&object.key, not_yet, by, now);
                 }
             }
         }

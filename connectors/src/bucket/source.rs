@@ -42,10 +42,10 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    fn by(self) -> NoticedBy {
+    fn by(self, observer: &Observer) -> NoticedBy {
         match self {
             Origin::Hint(by) => by,
-            Origin::Scan(_) => NoticedBy::Listing,
+            Origin::Scan(_) => observer.by_listing(),
         }
     }
 }
@@ -255,7 +255,8 @@ impl Source {
     ) {
         let observer = self.observer.clone();
         self.work.push(Box::pin(async move {
-            let outcome = observer.observe(&key, known, need, origin.by()).await;
+            let by = origin.by(&observer);
+            let outcome = observer.observe(&key, known, need, by).await;
             Done::Observed(key, origin, outcome)
         }));
     }
@@ -304,10 +305,8 @@ impl Source {
             Outcome::Known => {}
             Outcome::Folder => self.new_folder(self.folder.root().join(key)),
             Outcome::NotYet(not_yet) => {
-                if !self
-                    .pending
-                    .again(key, not_yet, origin.by(), Instant::now())
-                {
+                let by = origin.by(&self.observer);
+                if !self.pending.again(key, not_yet, by, Instant::now()) {
                     self.scan_soon();
                 }
             }

@@ -109,7 +109,9 @@ pub struct Gone {
 pub enum NoticedBy {
     /// Somebody told: the store by a notification, or the kernel of a change in a folder.
     Notification,
-    /// A listing of the whole bucket, which finds what nobody told.
+    /// The first listing of the whole bucket: of what was there before, nobody could tell.
+    FirstListing,
+    /// Another listing, which finds what nobody told.
     Listing,
 }
 
@@ -118,7 +120,7 @@ impl NoticedBy {
     pub fn as_str(self) -> &'static str {
         match self {
             NoticedBy::Notification => "notification",
-            NoticedBy::Listing => "listing",
+            NoticedBy::FirstListing | NoticedBy::Listing => "listing",
         }
     }
 }

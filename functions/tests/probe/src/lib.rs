@@ -331,12 +331,12 @@ fn objects(event: &Event, order: &Order) -> Result<Reply, Failure> {
         }
         "stream" => {
             let mut reader = bucket.reader(key)?;
-            let (mut size, mut sum, mut part) = (0, 0_u64, vec![0; 64 << 10]);
+            let (mut size, mut sum, mut part) = (0_u64, 0_u64, vec![0; 64 << 10]);
             loop {
                 match reader.read(&mut part)? {
                     0 => break,
                     count => {
-                        size += count;
+                        size += count as u64;
                         sum += part[..count]
                             .iter()
                             .map(|byte| u64::from(*byte))
