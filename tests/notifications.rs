@@ -1,8 +1,10 @@
 //! Notifications of object stores, as a user has them: by a real queue, from a real server. Where they
 //! come by another way, the tests carry them there from that queue.
 
+use std::thread;
+
 use crate::harness::{
-    Amqp, Client, Engine, Kafka, S3, Site, Sqs, amqp_url, kafka_brokers, unique, wait_for,
+    Amqp, Client, Engine, Kafka, Proxy, S3, Site, Sqs, amqp_url, kafka_brokers, unique, wait_for,
     wait_until,
 };
 
@@ -223,4 +225,81 @@ fn check_tries_where_notifications_come_by() {
         assert!(error.contains(place) && error.contains(says), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
+}
+
+/// A server like that of a bucket, behind a proxy that can be cut.
+fn proxied(on: &S3) -> (Proxy, String) {
+    let [(_, endpoint), ..] = on.env();
+    let address = endpoint.strip_prefix("http://").expect("no TLS");
+    let proxy = Proxy::new(address);
+    let endpoint = format!("http://{}", proxy.address());
+    (proxy, endpoint)
+}
+
+#[test]
+fn a_notification_of_a_store_that_is_gone_waits_where_it_came_by() {
+    let (bucket, queue) = (S3::new(), Sqs::new());
+    let (proxy, endpoint) = proxied(&bucket);
+    let notify = format!("sqs = {{ queue = \"{}\" }}", queue.url());
+    let plan = plan(&bucket, &notify, "");
+    let there = format!("/in\"\noptions = {{ endpoint = \"{endpoint}\" }}");
+    let site = Site::new(&plan.replace("/in\"", &there));
+    let engine = site.spawn(&bucket.env());
+    engine.wait_ready();
+    bucket.tell(&queue);
+    proxy.cut(true);
+    bucket.put("in/a", "x");
+    engine.wait_log("until the store answers, its notifications wait");
+    assert!(queue.length() > 0, "what it tells of is not durable yet");
+    assert_eq!(site.key("probe", "all"), None);
+    let (_, text) = wait_for("the admin address", || engine.get("/readyz"));
+    assert!(text.contains("cannot look at object `a`"), "{text}");
+    proxy.cut(false);
+    wait_until("it is handled", || {
+        site.key("probe", "all").as_deref() == Some("1")
+    });
+    wait_until("what was told is deleted", || queue.length() == 0);
+    engine.stop();
+}
+
+#[test]
+fn a_store_that_posts_to_an_engine_that_stops_is_told_to_post_again() {
+    let bucket = S3::new();
+    let (proxy, endpoint) = proxied(&bucket);
+    let plan = plan(&bucket, r#"webhook = { path = "/notices" }"#, "");
+    let there = format!("/in\"\noptions = {{ endpoint = \"{endpoint}\" }}");
+    let site = Site::new(&plan.replace("/in\"", &there));
+    let engine = site.spawn(&bucket.env());
+    engine.wait_ready();
+    let told = Sqs::new();
+    bucket.tell(&told);
+    proxy.cut(true);
+    bucket.put("in/a", "x");
+    let message = wait_for("the store tells", || {
+        told.take()
+            .into_iter()
+            .find(|told| told.contains("ObjectCreated:Put"))
+    });
+    let client = Client::new(&engine.http().expect("an address"));
+    let posted = thread::spawn({
+        let message = message.clone();
+        move || client.post("/notices", &[], &message)
+    });
+    engine.wait_log("until the store answers, its notifications wait");
+    assert!(!posted.is_finished(), "it is not durable yet");
+    engine.terminate();
+    let posted = posted.join().expect("it is answered");
+    assert_eq!(posted.status, 503, "{posted:?}");
+    proxy.cut(false);
+    engine.wait();
+
+    // And so it does.
+    let engine = site.spawn(&bucket.env());
+    engine.wait_ready();
+    let client = Client::new(&engine.http().expect("an address"));
+    assert_eq!(client.post("/notices", &[], &message).status, 200);
+    wait_until("it is handled", || {
+        site.key("probe", "all").as_deref() == Some("1")
+    });
+    engine.stop();
 }

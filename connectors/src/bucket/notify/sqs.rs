@@ -28,11 +28,8 @@ const BATCH: i32 = 10;
 /// three requests a minute.
 const LONG_POLL: i32 = 20;
 
-/// How long a message is kept from other receivers, in seconds.
-const HIDDEN: i32 = 60;
-
-/// How long before that is said again.
-const AGAIN: Duration = Duration::from_secs(30);
+/// How long a message is kept from other receivers. It is said again when half of it is over.
+const HIDDEN: Duration = Duration::from_secs(60);
 
 /// How long deletions may take after the engine was told to stop.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -46,6 +43,8 @@ pub(in crate::bucket) struct Sqs {
     queue: String,
     /// Its URL without what may be a secret.
     shown: String,
+    /// How long a message is kept from other receivers, in whole seconds.
+    pub(in crate::bucket) hidden: Duration,
 }
 
 impl fmt::Debug for Sqs {
@@ -92,7 +91,13 @@ impl Sqs {
             shown: format!("{endpoint}{}", url.path()),
             client: Client::from_conf(aws::config(calls, credentials, endpoint, region)),
             queue,
+            hidden: HIDDEN,
         })
+    }
+
+    /// The same in the words of a request.
+    fn hidden_secs(&self) -> i32 {
+        i32::try_from(self.hidden.as_secs()).unwrap_or(i32::MAX)
     }
 
     /// Asks the queue how it is; an error is in words.
@@ -149,7 +154,7 @@ impl Sqs {
             let request = self.client.receive_message().queue_url(&self.queue);
             let request = request.max_number_of_messages(BATCH);
             let request = request.wait_time_seconds(LONG_POLL);
-            match request.visibility_timeout(HIDDEN).send().await {
+            match request.visibility_timeout(self.hidden_secs()).send().await {
                 Ok(answer) => {
                     notices.tally().they_come(notices.bucket());
                     return answer.messages.unwrap_or_default();
@@ -175,7 +180,7 @@ impl Sqs {
         let taken = loop {
             tokio::select! {
                 taken = &mut taking => break taken,
-                () = tokio::time::sleep(AGAIN) => self.hide(&receipt).await,
+                () = tokio::time::sleep(self.hidden / 2) => self.hide(&receipt).await,
             }
         };
         match taken {
@@ -194,7 +199,7 @@ impl Sqs {
     async fn hide(&self, receipt: &str) {
         let request = self.client.change_message_visibility();
         let request = request.queue_url(&self.queue).receipt_handle(receipt);
-        if let Err(error) = request.visibility_timeout(HIDDEN).send().await {
+        if let Err(error) = request.visibility_timeout(self.hidden_secs()).send().await {
             // Then another receiver gets it too, which does no harm.
             let why = aws::words(&error);
             tracing::debug!(queue = self.shown, "a message is not kept: {why}");
@@ -259,7 +264,7 @@ mod tests {
         );
         let loaded = tidemill_config::parse(Path::new("/plan/tidemill.toml"), &text).unwrap();
         let settings = Settings::of(&loaded.plan).remove(0);
-        let connector = BucketConnector::new(settings.open().unwrap(), AGAIN);
+        let connector = BucketConnector::new(settings.open().unwrap(), HIDDEN);
         match connector.notified(&settings.notify.unwrap()) {
             Ok(connector) => match connector.feed {
                 Some(crate::bucket::notify::Feed::Sqs(sqs)) => Ok(sqs),

@@ -12,7 +12,7 @@ use super::{
     *,
 };
 use crate::{
-    bucket::{Hook, Told, Verdict},
+    bucket::{Hook, Told, Verdict, notify::Feed},
     client,
 };
 
@@ -51,6 +51,12 @@ impl Queue {
 
     /// How many messages there are, those that somebody works on included.
     async fn length(&self) -> usize {
+        let (free, taken) = self.lengths().await;
+        free + taken
+    }
+
+    /// How many messages anybody may have, and how many somebody works on.
+    async fn lengths(&self) -> (usize, usize) {
         let url = self.url();
         let form = [
             ("Action", "GetQueueAttributes"),
@@ -64,7 +70,8 @@ impl Queue {
                 .unwrap();
             rest.split_once('<').unwrap().0.parse().unwrap()
         };
-        count("ApproximateNumberOfMessages") + count("ApproximateNumberOfMessagesNotVisible")
+        let free = count("ApproximateNumberOfMessages");
+        (free, count("ApproximateNumberOfMessagesNotVisible"))
     }
 
     async fn reaches(&self, length: usize) {
@@ -95,6 +102,17 @@ impl Queue {
 
 /// A connector that takes the queue's notifications.
 async fn start(made: &Made, prefix: &str, queue: &Queue, ledger: &Arc<Ledger>) -> Running {
+    start_hiding(made, prefix, queue, ledger, Duration::from_secs(60)).await
+}
+
+/// The same, which keeps messages from others for so long at a time.
+async fn start_hiding(
+    made: &Made,
+    prefix: &str,
+    queue: &Queue,
+    ledger: &Arc<Ledger>,
+    hidden: Duration,
+) -> Running {
     let text = made.plan(prefix);
     let text = format!(
         r#"{text}
@@ -111,6 +129,10 @@ async fn start(made: &Made, prefix: &str, queue: &Queue, ledger: &Arc<Ledger>) -
     let connector = BucketConnector::new(settings.open().unwrap(), settings.rescan.unwrap());
     let mut connector = connector.notified(&settings.notify.unwrap()).unwrap();
     connector.tuning = QUICK;
+    let Some(Feed::Sqs(sqs)) = &mut connector.feed else {
+        panic!("it has a queue");
+    };
+    sqs.hidden = hidden;
     let (health, stop) = (connector.health(), CancellationToken::new());
     let task = tokio::spawn(connector.run(ledger.clone(), stop.clone()));
     let running = Running { health, stop, task };
@@ -251,12 +273,17 @@ async fn a_notification_waits_for_the_journal_in_its_queue() {
     let queue = Queue::new(&made).await;
     subscribe(&made, &queue).await;
     let (bucket, ledger) = (made.bucket(""), Arc::<Ledger>::default());
-    let running = start(&made, "", &queue, &ledger).await;
+    let hidden = Duration::from_secs(4);
+    let running = start_hiding(&made, "", &queue, &ledger, hidden).await;
     queue.reaches(0).await;
     ledger.with(|l| l.refusals = usize::MAX);
     bucket.put("a", "1".into(), 0).await.unwrap();
     ledger.wait("the journal is full", |l| l.refused > 3).await;
-    assert_eq!(queue.length().await, 1);
+    // It is kept from other receivers for as long as it takes.
+    let until = std::time::Instant::now() + hidden * 3 / 2;
+    while std::time::Instant::now() < until {
+        assert_eq!(queue.lengths().await, (0, 1));
+    }
     ledger.with(|l| l.refusals = 0);
     ledger.expect(&["created a"]).await;
     queue.reaches(0).await;
