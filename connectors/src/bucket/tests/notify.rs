@@ -287,6 +287,8 @@ async fn a_notification_waits_for_the_journal_in_its_queue() {
     ledger.with(|l| l.refusals = 0);
     ledger.expect(&["created a"]).await;
     queue.reaches(0).await;
+    let told = running.health.status().told.unwrap();
+    assert_eq!(told.records, 1, "nor did it come here again: {told:?}");
     running.stop().await;
 }
 
