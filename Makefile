@@ -40,7 +40,7 @@ test-kafka-tls:
 
 # Twenty kills, 50,000 objects and an object of 300 MB in `make test`; here two hundred, a million and 5 GB.
 soak: functions
-	TIDEMILL_KILLS=200 TIDEMILL_OBJECTS=1000000 TIDEMILL_OBJECT_BYTES=5000000000 tests/services/services.sh run \
+	TIDEMILL_KILLS=200 TIDEMILL_OBJECTS=1000000 TIDEMILL_PUTS=20000 TIDEMILL_OBJECT_BYTES=5000000000 tests/services/services.sh run \
 		cargo test --locked --package tidemill --test end_to_end -- faults scale --nocapture --test-threads=1
 
 # Some only: `make bench SCENARIOS="amqp kafka"`, which writes no report.

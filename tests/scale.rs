@@ -1,10 +1,10 @@
 //! Buckets that are large: many objects, and objects larger than any memory that a handler has.
-//! Their servers make objects up. `make test` takes a twentieth of what `make soak` does.
+//! Their servers make objects up, all but one. `make test` takes a twentieth of what `make soak` does.
 
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use crate::harness::{
-    Engine, Site,
+    Engine, S3, Site,
     synthetic::{self, Synthetic, Written},
     wait_until,
 };
@@ -21,11 +21,19 @@ fn count(name: &str, short: u64) -> u64 {
 }
 
 fn start(site: &Site) -> Engine {
-    let engine = site.spawn(&[
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
-    ]);
+    spawn(
+        site,
+        &[
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ],
+    )
+}
+
+/// Starts an engine, and waits until it can be asked how far it is.
+fn spawn(site: &Site, env: &[(&str, &str)]) -> Engine {
+    let engine = site.spawn(env);
     wait_until("it answers", || engine.get("/healthz").is_some());
     engine
 }
@@ -40,15 +48,21 @@ fn peak(engine: &Engine) -> u64 {
     kib << 10
 }
 
-/// A plan on a server; `trigger` is more of the trigger.
+/// A plan on a server that makes objects up; `trigger` is more of the trigger.
 fn plan(server: &Synthetic, trigger: &str) -> String {
+    let options = format!("options = {{ endpoint = \"{}\" }}", server.endpoint());
+    plan_of("synthetic", &options, trigger)
+}
+
+/// A plan on a bucket of a server.
+fn plan_of(name: &str, options: &str, trigger: &str) -> String {
     format!(
         r#"
 [engine]
 admin = "127.0.0.1:0"
 [buckets.in]
-url = "s3://synthetic"
-options = {{ endpoint = "{}" }}
+url = "s3://{name}"
+{options}
 [functions.probe]
 component = "PROBE"
 env = {{ ORDER = '{{ "do": "counter" }}' }}
@@ -56,8 +70,7 @@ allow = {{ store = ["probe"] }}
 [triggers.probe]
 function = "probe"
 bucket = {{ name = "in", rescan = "1s"{trigger} }}
-"#,
-        server.endpoint()
+"#
     )
 }
 
@@ -165,6 +178,46 @@ fn content(size: u64) -> (Written, u64) {
         },
         sum,
     )
+}
+
+#[test]
+fn all_objects_of_a_server_are_handled_once_and_then_what_is_new() {
+    const NEW: usize = 100;
+    let objects = count("TIDEMILL_PUTS", 2_500) as usize;
+    let idle = idle("");
+    let bucket = S3::new();
+    let site = Site::new(&plan_of(&bucket.name, bucket.options(), ""));
+    let put = |keys: std::ops::Range<usize>, name: &str| {
+        thread::scope(|scope| {
+            for part in 0..4 {
+                let (bucket, keys) = (&bucket, keys.clone());
+                scope.spawn(move || {
+                    for n in keys.skip(part).step_by(4) {
+                        bucket.put(&format!("{n:06}{name}"), "x");
+                    }
+                });
+            }
+        });
+    };
+    put(0..objects, "");
+    let engine = spawn(&site, &bucket.env());
+    let settled = || engine.metric("tidemill_deliveries_settled_total", "result=\"ok\"") as u64;
+    wait_for_count("all are handled", objects as u64, settled);
+    engine.wait_idle();
+    assert_eq!(settled(), objects as u64);
+    put(0..NEW, "-new");
+    wait_for_count("what is new is handled", (objects + NEW) as u64, settled);
+    engine.wait_idle();
+    assert_eq!(settled(), (objects + NEW) as u64, "and nothing else");
+    assert_eq!(site.count(""), objects + NEW, "each once");
+    let last = peak(&engine);
+    println!(
+        "{objects} objects of a server: {} MiB idle, {} at the end",
+        idle / MIB,
+        last / MIB
+    );
+    assert!(last < idle + MORE, "{} MiB", last / MIB);
+    engine.stop();
 }
 
 #[test]
