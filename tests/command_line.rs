@@ -109,6 +109,182 @@ fn dead_letters_with_and_without_an_engine() {
     engine.stop();
 }
 
+/// The subjects of those that a list in JSON shows.
+fn subjects(list: &str) -> Vec<String> {
+    let subject = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        line["subject"].as_str().expect("a subject").to_owned()
+    };
+    let mut subjects: Vec<String> = list.lines().map(subject).collect();
+    subjects.sort();
+    subjects
+}
+
+#[test]
+fn dead_letters_are_chosen_by_what_they_are() {
+    let site = Site::new(&format!(
+        "{CONFIG}\n[triggers.made]\nfunction = \"probe\"\nevent = {{ type = \"probe.made\" }}\n\
+         retry = {{ attempts = 1 }}\n"
+    ));
+    let folder = site.bucket("in");
+    site.bucket("out");
+    let engine = site.start();
+    let orders = [
+        ("a", r#"{"do": "reject", "text": "no funds"}"#),
+        ("b", r#"{"do": "reject", "text": "no name"}"#),
+        ("c", r#"{"do": "trap", "text": "no luck"}"#),
+        (
+            "d",
+            r#"{"do": "emit", "type": "probe.made", "text": "{\"do\": \"reject\", \"text\": \"no\"}"}"#,
+        ),
+    ];
+    for (key, order) in orders {
+        fs::write(folder.join(key), order).expect("it is written");
+    }
+    wait_until("four are given up", || site.dead_letters() == 4);
+    let list = |filter: &[&str]| {
+        let list = ["dead-letters", "list", "--json"];
+        let beside = site.succeeds(&[&list, filter].concat());
+        let query = filter.chunks(2).map(|pair| {
+            let value = pair[1].replace(' ', "%20");
+            format!("{}={value}", pair[0].trim_start_matches("--"))
+        });
+        let query: Vec<String> = query.collect();
+        // Instants are milliseconds there.
+        if !query
+            .iter()
+            .any(|part| part.starts_with("since") || part.starts_with("until"))
+        {
+            let (status, page) = engine
+                .get(&format!(
+                    "/api/dead-letters?{}",
+                    query.join("&").replace("&trigger=", ",")
+                ))
+                .expect("an answer");
+            assert_eq!(status, 200, "{page}");
+            let page: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+            let same = page["dead_letters"].as_array().expect("a page").len();
+            assert_eq!(same, beside.lines().count(), "{filter:?}");
+        }
+        beside
+    };
+    assert_eq!(subjects(&list(&["--trigger", "arrived"])), ["a", "b", "c"]);
+    assert_eq!(
+        list(&["--trigger", "arrived", "--trigger", "made"])
+            .lines()
+            .count(),
+        4
+    );
+    assert_eq!(subjects(&list(&["--cause", "attempts"])), ["c"]);
+    assert_eq!(subjects(&list(&["--reason", "no n"])), ["b"]);
+    assert_eq!(
+        subjects(&list(&["--reason", "no ", "--cause", "rejected"])),
+        ["a", "b"]
+    );
+    assert_eq!(list(&["--since", "1h"]).lines().count(), 4);
+    assert_eq!(list(&["--until", "1h"]).lines().count(), 0);
+    assert_eq!(
+        list(&["--since", "2020-01-01T00:00:00Z", "--until", "0s"])
+            .lines()
+            .count(),
+        4
+    );
+
+    // A dry run shows the same, and changes nothing.
+    let dry = site.succeeds(&[
+        "dead-letters",
+        "redrive",
+        "--cause",
+        "rejected",
+        "--trigger",
+        "arrived",
+        "--dry-run",
+    ]);
+    assert!(dry.ends_with("\n2 would be redriven\n"), "{dry}");
+    assert!(dry.contains("no funds") && dry.contains("no name"), "{dry}");
+    let dry = site.succeeds(&["dead-letters", "purge", "--all", "--dry-run", "--json"]);
+    assert_eq!(dry.lines().count(), 4);
+    assert_eq!(site.dead_letters(), 4);
+
+    // A rate: the third begins two gaps after the first.
+    let begun = std::time::Instant::now();
+    let redriven = site.succeeds(&[
+        "dead-letters",
+        "redrive",
+        "--trigger",
+        "arrived",
+        "--rate",
+        "4/s",
+        "--json",
+    ]);
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(500));
+    let redriven: Vec<serde_json::Value> = redriven
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(redriven.len(), 3);
+    wait_until("they are given up again", || {
+        let now = ids(&site);
+        redriven
+            .iter()
+            .all(|line| now.iter().any(|id| line["id"] == id.as_str()))
+    });
+    let purged = site.succeeds(&[
+        "dead-letters",
+        "purge",
+        "--reason",
+        "no funds",
+        "--yes",
+        "--json",
+    ]);
+    let purged: serde_json::Value = serde_json::from_str(&purged).expect("JSON");
+    assert!(
+        redriven.iter().any(|line| line["id"] == purged["id"]),
+        "{purged}"
+    );
+    engine.stop();
+
+    // Without an engine the filter is the same, and one that is gone is told of.
+    assert_eq!(
+        subjects(&site.succeeds(&["dead-letters", "list", "--json", "--trigger", "arrived"])),
+        ["b", "c"]
+    );
+    let gone = purged["id"].as_str().expect("an id");
+    let output = site.tidemill(&["dead-letters", "redrive", gone, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(told["id"], gone);
+    assert!(
+        told["error"]
+            .as_str()
+            .expect("a text")
+            .contains("there is no dead letter"),
+        "{told}"
+    );
+
+    // A trigger of before is known by its dead letters.
+    let config = fs::read_to_string(site.path("tidemill.toml")).expect("it is there");
+    fs::write(
+        site.path("tidemill.toml"),
+        config.replace("triggers.made", "triggers.done"),
+    )
+    .expect("it is written");
+    assert_eq!(
+        site.succeeds(&["dead-letters", "list", "--json", "--trigger", "made"])
+            .lines()
+            .count(),
+        1
+    );
+    assert_eq!(
+        site.fails(&["dead-letters", "list", "--trigger", "arived"]),
+        (
+            2,
+            "error: there is no trigger `arived` in tidemill.toml: did you mean `arrived`?\n"
+                .to_owned()
+        )
+    );
+}
+
 #[test]
 fn invoke_with_and_without_an_engine() {
     let site = site();
@@ -135,7 +311,7 @@ fn invoke_with_and_without_an_engine() {
         (code, error.trim()),
         (
             2,
-            "error: there is no function `prob` in tidemill.toml; there are: probe"
+            "error: there is no function `prob` in tidemill.toml: did you mean `probe`?"
         )
     );
     engine.stop();

@@ -113,6 +113,22 @@ pub struct RedrivenView {
     pub id: DeliveryId,
 }
 
+/// A dead letter that was thrown away.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PurgedView {
+    /// The dead letter.
+    pub id: DeliveryId,
+}
+
+/// A dead letter with which nothing could be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FailedView {
+    /// The dead letter.
+    pub id: DeliveryId,
+    /// Why.
+    pub error: String,
+}
+
 /// How an invocation ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InvokedView {

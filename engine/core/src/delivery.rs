@@ -96,6 +96,16 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause there is.
+    pub const ALL: [Cause; 6] = [
+        Cause::Rejected,
+        Cause::Attempts,
+        Cause::Age,
+        Cause::Loop,
+        Cause::Unmatched,
+        Cause::TooLarge,
+    ];
+
     /// The kebab-case name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,16 +120,7 @@ impl Cause {
 
     /// The cause of that name.
     pub fn from_name(name: &str) -> Option<Cause> {
-        [
-            Cause::Rejected,
-            Cause::Attempts,
-            Cause::Age,
-            Cause::Loop,
-            Cause::Unmatched,
-            Cause::TooLarge,
-        ]
-        .into_iter()
-        .find(|cause| cause.as_str() == name)
+        Cause::ALL.into_iter().find(|cause| cause.as_str() == name)
     }
 }
 

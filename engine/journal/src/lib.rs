@@ -102,8 +102,10 @@ pub enum Found {
 /// Which dead letters to list. Empty fields match all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetterFilter {
-    /// Of this trigger.
-    pub trigger: Option<String>,
+    /// Of one of these triggers.
+    pub triggers: Vec<String>,
+    /// Given up for one of these causes.
+    pub causes: Vec<Cause>,
     /// Whose reason contains this text.
     pub reason: Option<String>,
     /// Given up at or after.

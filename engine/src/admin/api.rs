@@ -9,9 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IntoDeserializer};
 use tidemill_connectors::cloudevent::Draft;
-use tidemill_core::{delivery::Seq, identity::DeliveryId, time::Timestamp};
+use tidemill_core::{
+    delivery::{Cause, Seq},
+    identity::DeliveryId,
+    time::Timestamp,
+};
 use tidemill_journal::{DeadLetterFilter, JournalError};
 
 use super::{Admin, refusal};
@@ -24,25 +28,24 @@ use crate::{
 };
 
 /// Which dead letters to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ListQuery {
-    /// Of this trigger.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trigger: Option<String>,
+    /// Of these triggers, separated by commas.
+    #[serde(default, deserialize_with = "by_commas")]
+    pub trigger: Vec<String>,
+    /// Given up for these causes, separated by commas.
+    #[serde(default, deserialize_with = "by_commas")]
+    pub cause: Vec<Cause>,
     /// Whose reason contains this.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Given up at or after, in milliseconds since the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<i64>,
     /// Given up before.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<i64>,
     /// From the page before.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Seq>,
     /// At most so many.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
 }
 
@@ -50,12 +53,21 @@ impl ListQuery {
     /// The journal's filter.
     pub fn filter(&self) -> DeadLetterFilter {
         DeadLetterFilter {
-            trigger: self.trigger.clone(),
+            triggers: self.trigger.clone(),
+            causes: self.cause.clone(),
             reason: self.reason.clone(),
             since: self.since.map(Timestamp),
             until: self.until.map(Timestamp),
         }
     }
+}
+
+fn by_commas<'de, D: Deserializer<'de>, T: Deserialize<'de>>(text: D) -> Result<Vec<T>, D::Error> {
+    let text = String::deserialize(text)?;
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts
+        .map(|part| T::deserialize(part.to_owned().into_deserializer()))
+        .collect()
 }
 
 /// How to redrive.

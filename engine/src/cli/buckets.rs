@@ -5,13 +5,10 @@ use std::{fmt::Write, time::Duration};
 use anyhow::anyhow;
 use clap::Subcommand;
 use tidemill_config::plan::Plan;
-use tidemill_journal::{LockInfo, SqliteJournal, SqliteOptions};
+use tidemill_journal::LockInfo;
 
-use super::{ConfigArg, Failure, admin_token, load, operator::Client};
-use crate::{
-    assemble,
-    buckets::{self, BucketSourceView, BucketView},
-};
+use super::{ConfigArg, Failure, admin_token, operator::Client, reader::Reader};
+use crate::buckets::{self, BucketSourceView, BucketView};
 
 /// What to do with buckets.
 #[derive(Debug, Subcommand)]
@@ -35,7 +32,7 @@ impl Buckets {
             json,
             config,
         } = self;
-        let plan = load(&config.config)?;
+        let plan = config.plan()?;
         let mut views = views(&plan)?;
         if let Some(bucket) = &bucket {
             views.retain(|view| view.bucket == *bucket);
@@ -63,13 +60,9 @@ impl Buckets {
 
 /// By name. The journal is opened to read, which needs no lock.
 fn views(plan: &Plan) -> Result<Vec<BucketView>, Failure> {
-    let options = SqliteOptions {
-        read_only: true,
-        ..SqliteOptions::default()
-    };
-    let journal = SqliteJournal::open(&assemble::journal_path(&plan.engine), options)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let mut views = runtime.block_on(buckets::of_the_journal(plan, &journal))?;
+    let reader = Reader::open(plan)?;
+    let views = buckets::of_the_journal(plan, &reader.journal);
+    let mut views = reader.runtime.block_on(views)?;
     let mut sources = running(plan)?;
     for view in &mut views {
         let own = sources

@@ -1,24 +1,25 @@
 //! `tidemill dead-letters`: list, show, redrive, purge.
 
-use std::{
-    io::{self, BufRead, IsTerminal, Write},
-    time::Duration,
-};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use anyhow::anyhow;
-use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
-use tidemill_core::{delivery::Cause, identity::DeliveryId};
-use tidemill_journal::{SqliteJournal, SqliteOptions};
+use clap::Subcommand;
+use serde::Serialize;
+use tidemill_config::plan::Plan;
+use tidemill_core::{delivery::Cause, identity::DeliveryId, rate::Rate};
 use tokio::runtime::Runtime;
 
-use super::{ConfigArg, Failure, load, operator::Operator};
+use super::{
+    ConfigArg, Failure,
+    operator::Operator,
+    progress::{Pace, Progress},
+    reader::{Reader, runtime},
+    which::{Chosen, Which},
+};
 use crate::{
     admin::ListQuery,
-    assemble, clock,
     dispatcher::redrive::{purge, redrive},
-    operations,
-    views::{Data, DeadLetterDetail, DeadLetterPage, DeadLetterView, RedrivenView},
+    views::{Data, DeadLetterDetail, DeadLetterView, FailedView, PurgedView, RedrivenView},
 };
 
 /// What to do with dead letters.
@@ -29,7 +30,7 @@ pub(super) enum DeadLetters {
         #[command(flatten)]
         which: Which,
         /// At most so many.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, value_name = "COUNT", default_value_t = 100)]
         limit: usize,
         /// Answer in JSON, one dead letter a line.
         #[arg(long)]
@@ -49,60 +50,39 @@ pub(super) enum DeadLetters {
     },
     /// Make new deliveries of them: the current function, attempts from zero.
     Redrive {
-        /// Their ids.
-        ids: Vec<DeliveryId>,
-        /// All that match instead.
-        #[arg(long, conflicts_with = "ids")]
-        all: bool,
         #[command(flatten)]
-        which: Which,
+        chosen: Chosen,
         /// The object as it was when the event came, in place of as it is now.
         #[arg(long)]
         original: bool,
+        /// No faster than so: a count, and s, m or h, such as `50/s`.
+        #[arg(long)]
+        rate: Option<Rate>,
+        /// Show which they would be, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Answer in JSON, one dead letter a line.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         config: ConfigArg,
     },
     /// Throw them away.
     Purge {
-        /// Their ids.
-        ids: Vec<DeliveryId>,
-        /// All that match instead.
-        #[arg(long, conflicts_with = "ids")]
-        all: bool,
         #[command(flatten)]
-        which: Which,
+        chosen: Chosen,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+        /// Show which they would be, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Answer in JSON, one dead letter a line.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         config: ConfigArg,
     },
-}
-
-/// Which dead letters.
-#[derive(Debug, Args)]
-pub(super) struct Which {
-    /// Of this trigger; its outbox is `NAME/outbox`.
-    #[arg(long)]
-    trigger: Option<String>,
-    /// Whose reason contains this text.
-    #[arg(long)]
-    reason: Option<String>,
-    /// Given up within this time, such as `2h`.
-    #[arg(long, value_parser = humantime::parse_duration)]
-    within: Option<Duration>,
-}
-
-impl Which {
-    fn query(&self) -> ListQuery {
-        let back = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        ListQuery {
-            trigger: self.trigger.clone(),
-            reason: self.reason.clone(),
-            since: self.within.map(|d| clock::now().0.saturating_sub(back(d))),
-            ..ListQuery::default()
-        }
-    }
 }
 
 impl DeadLetters {
@@ -113,92 +93,51 @@ impl DeadLetters {
                 limit,
                 json,
                 config,
-            } => list(&Reader::open(&config)?, which.query(), limit, json),
-            DeadLetters::Show { id, json, config } => show(&Reader::open(&config)?.show(id)?, json),
+            } => {
+                let plan = config.plan()?;
+                let reader = Reader::open(&plan)?;
+                list(&reader, which.query(&plan, &reader)?, limit, json)
+            }
+            DeadLetters::Show { id, json, config } => {
+                show(&Reader::open(&config.plan()?)?.show(id)?, json)
+            }
             DeadLetters::Redrive {
-                ids,
-                all,
-                which,
+                chosen,
                 original,
+                rate,
+                dry_run,
+                json,
                 config,
             } => {
-                let ids = Reader::open(&config)?.chosen(ids, all, &which)?;
-                let desk = Desk::find(&config)?;
-                each(&ids, "redriven", |id| desk.redrive(id, original).map(drop))
+                let plan = config.plan()?;
+                let reader = Reader::open(&plan)?;
+                if dry_run {
+                    return would(&chosen, &plan, &reader, "redriven", json);
+                }
+                let ids = chosen.ids(&plan, &reader)?;
+                let desk = Desk::find(&plan)?;
+                each(&ids, Pace::new(rate), "redriven", json, |id| {
+                    desk.redrive(id, original)
+                })
             }
             DeadLetters::Purge {
-                ids,
-                all,
-                which,
+                chosen,
                 yes,
+                dry_run,
+                json,
                 config,
             } => {
-                let ids = Reader::open(&config)?.chosen(ids, all, &which)?;
-                let desk = Desk::find(&config)?;
+                let plan = config.plan()?;
+                let reader = Reader::open(&plan)?;
+                if dry_run {
+                    return would(&chosen, &plan, &reader, "purged", json);
+                }
+                let ids = chosen.ids(&plan, &reader)?;
+                let desk = Desk::find(&plan)?;
                 if !yes && !confirmed(ids.len())? {
                     return Ok(());
                 }
-                each(&ids, "purged", |id| desk.purge(id))
-            }
-        }
-    }
-}
-
-/// The journal, opened to read: that needs no lock, whether an engine runs on it or not.
-struct Reader {
-    journal: SqliteJournal,
-    runtime: Runtime,
-}
-
-impl Reader {
-    fn open(config: &ConfigArg) -> Result<Reader, Failure> {
-        let plan = load(&config.config)?;
-        let options = SqliteOptions {
-            read_only: true,
-            ..SqliteOptions::default()
-        };
-        let journal = SqliteJournal::open(&assemble::journal_path(&plan.engine), options)?;
-        Ok(Reader {
-            journal,
-            runtime: runtime()?,
-        })
-    }
-
-    fn list(&self, query: &ListQuery) -> anyhow::Result<DeadLetterPage> {
-        Ok(self
-            .runtime
-            .block_on(operations::list(&self.journal, query))?)
-    }
-
-    fn show(&self, id: DeliveryId) -> anyhow::Result<DeadLetterDetail> {
-        Ok(self.runtime.block_on(operations::show(&self.journal, id))?)
-    }
-
-    /// The ids named, or all that match. Listed before anything is done, so that a dead letter that
-    /// dies again meanwhile is not taken twice.
-    fn chosen(
-        &self,
-        ids: Vec<DeliveryId>,
-        all: bool,
-        which: &Which,
-    ) -> Result<Vec<DeliveryId>, Failure> {
-        let filtered = which.trigger.is_some() || which.reason.is_some() || which.within.is_some();
-        if !all && (ids.is_empty() || filtered) {
-            return Err(Failure::Wrong(anyhow!(
-                "name the dead letters by their ids, or say --all, with --trigger, --reason or \
-                 --within to narrow it"
-            )));
-        }
-        if !all {
-            return Ok(ids);
-        }
-        let (mut query, mut ids) = (which.query(), Vec::new());
-        loop {
-            let page = self.list(&query)?;
-            ids.extend(page.dead_letters.iter().map(|line| line.id));
-            match page.next {
-                Some(next) => query.after = Some(next),
-                None => return Ok(ids),
+                each(&ids, Pace::new(None), "purged", json, |id| desk.purge(id))
             }
         }
     }
@@ -211,59 +150,42 @@ struct Desk {
 }
 
 impl Desk {
-    fn find(config: &ConfigArg) -> Result<Desk, Failure> {
+    fn find(plan: &Plan) -> Result<Desk, Failure> {
         Ok(Desk {
-            operator: Operator::find(&load(&config.config)?)?,
+            operator: Operator::find(plan)?,
             runtime: runtime()?,
         })
     }
 
-    fn redrive(&self, id: DeliveryId, original: bool) -> anyhow::Result<DeliveryId> {
+    fn redrive(&self, id: DeliveryId, original: bool) -> anyhow::Result<RedrivenView> {
         match &self.operator {
             Operator::Here { journal, .. } => {
-                Ok(self.runtime.block_on(redrive(&**journal, id, original))?.id)
+                let redriven = redrive(&**journal, id, original);
+                let new = self.runtime.block_on(redriven)?.id;
+                Ok(RedrivenView { of: id, id: new })
             }
             Operator::There(engine) => {
                 let path = format!("/api/dead-letters/{id}/redrive?original={original}");
-                Ok(engine.post::<RedrivenView>(&path, &())?.id)
+                engine.post(&path, &())
             }
         }
     }
 
-    fn purge(&self, id: DeliveryId) -> anyhow::Result<()> {
+    fn purge(&self, id: DeliveryId) -> anyhow::Result<PurgedView> {
         match &self.operator {
-            Operator::Here { journal, .. } => Ok(self.runtime.block_on(purge(&**journal, id))?),
-            Operator::There(engine) => engine.delete(&format!("/api/dead-letters/{id}")),
+            Operator::Here { journal, .. } => self.runtime.block_on(purge(&**journal, id))?,
+            Operator::There(engine) => engine.delete(&format!("/api/dead-letters/{id}"))?,
         }
+        Ok(PurgedView { id })
     }
 }
 
-fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-}
-
-fn list(reader: &Reader, mut query: ListQuery, limit: usize, json: bool) -> Result<(), Failure> {
-    let mut left = limit;
+fn list(reader: &Reader, query: ListQuery, limit: usize, json: bool) -> Result<(), Failure> {
     let mut shown = 0;
-    while left > 0 {
-        query.limit = Some(left);
-        let page = reader.list(&query)?;
-        for line in &page.dead_letters {
-            if json {
-                println!("{}", serde_json::to_string(line)?);
-            } else {
-                print_line(line);
-            }
-        }
-        shown += page.dead_letters.len();
-        left = left.saturating_sub(page.dead_letters.len());
-        match page.next {
-            Some(next) => query.after = Some(next),
-            None => break,
-        }
-    }
+    reader.pages(query, limit, |line| {
+        shown += 1;
+        print_line(&line, json)
+    })?;
     if !json {
         match shown {
             0 => println!("no dead letters"),
@@ -276,10 +198,34 @@ fn list(reader: &Reader, mut query: ListQuery, limit: usize, json: bool) -> Resu
     Ok(())
 }
 
-fn print_line(line: &DeadLetterView) {
+/// What would be done, and to which.
+fn would(
+    chosen: &Chosen,
+    plan: &Plan,
+    reader: &Reader,
+    done: &str,
+    json: bool,
+) -> Result<(), Failure> {
+    let mut count = 0;
+    chosen.list(plan, reader, |line| {
+        count += 1;
+        print_line(&line, json)
+    })?;
+    if !json {
+        println!("{count} would be {done}");
+    }
+    Ok(())
+}
+
+fn print_line(line: &DeadLetterView, json: bool) -> Result<(), Failure> {
+    if json {
+        println!("{}", serde_json::to_string(line)?);
+        return Ok(());
+    }
     let subject = line.subject.as_deref().unwrap_or("-");
     println!("{}  {}  {}  {subject}", line.id, line.died, line.trigger);
     println!("    {}: {}", given_up(line), line.reason);
+    Ok(())
 }
 
 fn given_up(line: &DeadLetterView) -> String {
@@ -327,26 +273,35 @@ fn show(detail: &DeadLetterDetail, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Does it for each, shows progress if it is long work for a person, and counts what failed.
-fn each(
+/// Does it for each, no faster than told, and counts what failed.
+fn each<T: Serialize>(
     ids: &[DeliveryId],
-    done: &str,
-    mut act: impl FnMut(DeliveryId) -> anyhow::Result<()>,
+    mut pace: Pace,
+    done: &'static str,
+    json: bool,
+    mut act: impl FnMut(DeliveryId) -> anyhow::Result<T>,
 ) -> Result<(), Failure> {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}  {eta}")?;
-    let bar = ProgressBar::new(ids.len() as u64)
-        .with_style(style)
-        .with_message(done.to_owned());
+    let mut progress = Progress::new(ids.len(), done)?;
     let mut failed = 0;
-    for id in ids {
-        if let Err(error) = act(*id) {
-            bar.suspend(|| eprintln!("{id}: {error:#}"));
-            failed += 1;
+    for (n, &id) in ids.iter().enumerate() {
+        pace.pause();
+        let acted = act(id);
+        failed += usize::from(acted.is_err());
+        match acted {
+            Ok(view) if json => println!("{}", serde_json::to_string(&view)?),
+            Ok(_) => {}
+            Err(error) if json => {
+                let error = format!("{error:#}");
+                println!("{}", serde_json::to_string(&FailedView { id, error })?);
+            }
+            Err(error) => progress.say(&format!("{id}: {error:#}")),
         }
-        bar.inc(1);
+        progress.at(n + 1);
     }
-    bar.finish_and_clear();
-    println!("{} {done}", ids.len() - failed);
+    progress.end();
+    if !json {
+        println!("{} {done}", ids.len() - failed);
+    }
     match failed {
         0 => Ok(()),
         n => Err(Failure::Failed(anyhow!("{n} not {done}"))),

@@ -10,7 +10,7 @@ use tidemill_connectors::cloudevent::encode_structured;
 use tidemill_core::event::Event;
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigArg, Failure, load, operator::Operator, run::refuse_not_built};
+use super::{ConfigArg, Failure, operator::Operator, run::refuse_not_built, unknown};
 use crate::{
     assemble::{self, Assembled, Selection},
     by_hand,
@@ -44,16 +44,11 @@ pub(super) struct Invoke {
 
 impl Invoke {
     pub(super) fn run(self, log: LogFormat) -> Result<(), Failure> {
-        let plan = load(&self.config.config)?;
+        let plan = self.config.plan()?;
         refuse_not_built(&plan)?;
         if !plan.functions.contains_key(&self.function) {
-            let known: Vec<_> = plan.functions.keys().map(String::as_str).collect();
-            return Err(Failure::Wrong(anyhow!(
-                "there is no function `{}` in {}; there are: {}",
-                self.function,
-                plan.file.display(),
-                known.join(", ")
-            )));
+            let known = plan.functions.keys().map(String::as_str);
+            return Err(unknown("function", &self.function, &plan.file, known));
         }
         let text = read(&self.data).map_err(Failure::Wrong)?;
         let (function, json) = (self.function, self.json);

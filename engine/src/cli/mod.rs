@@ -7,8 +7,11 @@ mod dead_letters;
 mod invoke;
 mod new;
 mod operator;
+mod progress;
+mod reader;
 mod run;
 mod schedule;
+mod which;
 
 use std::{
     io::{self, IsTerminal},
@@ -16,7 +19,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
 use tidemill_config::{Loaded, plan::Plan, reference::Secret};
 
@@ -85,6 +88,13 @@ struct ConfigArg {
     config: PathBuf,
 }
 
+impl ConfigArg {
+    /// The plan. What is probably not meant so is told by `run` and `check`, not here each time.
+    fn plan(&self) -> Result<Plan, Failure> {
+        Ok(read(&self.config)?.plan)
+    }
+}
+
 /// Why a command did not do its work, with the exit code that says so.
 #[derive(Debug)]
 enum Failure {
@@ -137,6 +147,31 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// That the plan has no such thing, with what was probably meant.
+fn unknown<'a>(
+    what: &str,
+    name: &str,
+    file: &Path,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Failure {
+    let known: Vec<&str> = known.into_iter().collect();
+    let file = file.display();
+    Failure::Wrong(
+        match tidemill_config::closest(name, known.iter().copied()) {
+            Some(near) => {
+                anyhow!("there is no {what} `{name}` in {file}: did you mean `{near}`?")
+            }
+            None if known.is_empty() => {
+                anyhow!("there is no {what} `{name}` in {file}: it has none")
+            }
+            None => anyhow!(
+                "there is no {what} `{name}` in {file}; there are: {}",
+                known.join(", ")
+            ),
+        },
+    )
+}
+
 /// What a client of the admin address must show, looked up.
 fn admin_token(plan: &Plan) -> anyhow::Result<Option<Secret>> {
     let token = plan.engine.admin_token.as_ref();
@@ -144,19 +179,20 @@ fn admin_token(plan: &Plan) -> anyhow::Result<Option<Secret>> {
     token.context("engine.admin_token")
 }
 
-/// Loads the plan, and shows what is wrong with the file.
+/// Loads the plan, and shows what is wrong with the file, or probably not meant so.
 fn load(file: &Path) -> Result<Plan, Failure> {
+    let Loaded { plan, warnings } = read(file)?;
     let colour = io::stderr().is_terminal();
-    match tidemill_config::load(file) {
-        Ok(Loaded { plan, warnings }) => {
-            for warning in &warnings {
-                eprintln!("{}\n", warning.render(colour));
-            }
-            Ok(plan)
-        }
-        Err(invalid) => {
-            eprintln!("{}", invalid.render(colour));
-            Err(Failure::Shown)
-        }
+    for warning in &warnings {
+        eprintln!("{}\n", warning.render(colour));
     }
+    Ok(plan)
+}
+
+/// Loads the file, and shows what is wrong with it.
+fn read(file: &Path) -> Result<Loaded, Failure> {
+    tidemill_config::load(file).map_err(|invalid| {
+        eprintln!("{}", invalid.render(io::stderr().is_terminal()));
+        Failure::Shown
+    })
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use anyhow::anyhow;
 use clap::Subcommand;
 use serde::Serialize;
 use tidemill_config::plan::{Plan, SourcePlan};
@@ -11,7 +10,7 @@ use tidemill_core::{
     time::Timestamp,
 };
 
-use super::{ConfigArg, Failure, load};
+use super::{ConfigArg, Failure, unknown};
 use crate::clock;
 
 /// What to do with schedules.
@@ -45,7 +44,7 @@ impl Schedules {
             json,
             config,
         } = self;
-        let plan = load(&config.config)?;
+        let plan = config.plan()?;
         let from = from.unwrap_or_else(clock::now);
         let chosen = chosen(&plan, trigger.as_deref())?;
         if chosen.is_empty() && !json {
@@ -88,14 +87,8 @@ fn chosen<'a>(
         .filter(|(name, _)| *name == wanted)
         .collect();
     if one.is_empty() {
-        let names: Vec<_> = all.iter().map(|(name, _)| format!("`{name}`")).collect();
-        return Err(Failure::Wrong(match names.is_empty() {
-            true => anyhow!("there is no schedule `{wanted}`: the file has none"),
-            false => anyhow!(
-                "there is no schedule `{wanted}`: there is {}",
-                names.join(", ")
-            ),
-        }));
+        let known = all.iter().map(|(name, _)| *name);
+        return Err(unknown("schedule", wanted, &plan.file, known));
     }
     Ok(one)
 }

@@ -93,7 +93,10 @@ pub async fn lists_are_filtered_and_paged(store: Store) {
         let seq = store.add(accepted(&name, vec![new(trigger, &name)])).await[0].seq;
         let dead = Settle::Dead {
             delivery: seq,
-            cause: Cause::Rejected,
+            cause: match n {
+                0 | 5 => Cause::TooLarge,
+                _ => Cause::Rejected,
+            },
             record: attempt(n),
         };
         store.add(settling(dead)).await;
@@ -109,7 +112,16 @@ pub async fn lists_are_filtered_and_paged(store: Store) {
     };
     let all = DeadLetterFilter::default();
     let odd = DeadLetterFilter {
-        trigger: Some("odd".into()),
+        triggers: vec!["odd".into()],
+        ..all.clone()
+    };
+    let several = DeadLetterFilter {
+        triggers: vec!["even".into(), "odd".into(), "it's \"odd\"".into()],
+        since: Some(Timestamp(350)),
+        ..all.clone()
+    };
+    let caused = |causes: &[Cause]| DeadLetterFilter {
+        causes: causes.to_vec(),
         ..all.clone()
     };
     let text = DeadLetterFilter {
@@ -129,6 +141,18 @@ pub async fn lists_are_filtered_and_paged(store: Store) {
         ..all.clone()
     };
     assert_eq!(list(odd).await, ["reason 1", "reason 3", "reason 5"]);
+    assert_eq!(
+        list(several).await,
+        ["reason 3", "reason 4", "reason 5"],
+        "any of them"
+    );
+    assert_eq!(
+        list(caused(&[Cause::TooLarge])).await,
+        ["reason 0", "reason 5"]
+    );
+    let both = caused(&[Cause::TooLarge, Cause::Rejected]);
+    assert_eq!(list(both).await.len(), 6);
+    assert_eq!(list(caused(&[Cause::Age])).await, [""; 0]);
     assert_eq!(list(text).await, ["reason 4"]);
     assert_eq!(list(wild).await, [""; 0], "a text, not a pattern");
     assert_eq!(list(since).await, ["reason 4", "reason 5"]);

@@ -136,9 +136,12 @@ pub fn dead_letters(
 ) -> Result<Vec<DeadLetterLine>> {
     let sql = "SELECT seq, d.id, trigger, source, subject, cause, reason, attempts, died \
         FROM deliveries d INDEXED BY dead JOIN events e USING (event) \
-        WHERE died IS NOT NULL AND seq > ?1 AND (?2 IS NULL OR trigger = ?2) \
-        AND (?3 IS NULL OR instr(reason, ?3) > 0) AND died >= ?4 AND died < ?5 \
-        ORDER BY seq LIMIT ?6";
+        WHERE died IS NOT NULL AND seq > ?1 \
+        AND (?2 IS NULL OR trigger IN (SELECT value FROM json_each(?2))) \
+        AND (?3 IS NULL OR cause IN (SELECT value FROM json_each(?3))) \
+        AND (?4 IS NULL OR instr(reason, ?4) > 0) AND died >= ?5 AND died < ?6 \
+        ORDER BY seq LIMIT ?7";
+    let causes: Vec<_> = filter.causes.iter().map(|cause| cause.as_str()).collect();
     let since = filter.since.map_or(i64::MIN, |at| at.0);
     let until = filter.until.map_or(i64::MAX, |at| at.0);
     let after = after.unwrap_or(Seq::MIN);
@@ -157,13 +160,20 @@ pub fn dead_letters(
     };
     let filter = (
         after,
-        &filter.trigger,
+        any_of(&filter.triggers),
+        any_of(&causes),
         &filter.reason,
         since,
         until,
         int(limit),
     );
     conn.prepare_cached(sql)?.query_map(filter, read)?.collect()
+}
+
+/// The values as a JSON array; nothing, if any will do.
+fn any_of<T: AsRef<str>>(values: &[T]) -> Option<String> {
+    let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
+    (!values.is_empty()).then(|| serde_json::Value::from(values).to_string())
 }
 
 pub fn dead_letter(conn: &Connection, id: DeliveryId) -> Result<Option<DeadLetter>> {
