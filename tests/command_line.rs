@@ -316,6 +316,24 @@ fn invoke_with_and_without_an_engine() {
     );
     engine.stop();
     count("3");
+    // Each is in the account, the one that failed too, and what it took is told.
+    let usage: Vec<serde_json::Value> = site
+        .succeeds(&["usage", "--function", "probe", "--json"])
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let invocations: u64 = usage
+        .iter()
+        .map(|line| line["invocations"].as_u64().expect("a count"))
+        .sum();
+    assert_eq!(invocations, 4, "{usage:?}");
+    assert_eq!(
+        site.succeeds(&["usage", "--until", "2020-01-01"]),
+        "nothing has run in this time\n"
+    );
+    let told = site.succeeds(&["invoke", "probe", "--json", "--data", r#"{"do": "ok"}"#]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert!(told["wall_us"].as_u64() > Some(0), "{told}");
     fs::write(
         site.path("event.json"),
         r#"{"specversion":"1.0","type":"t","source":"s","id":"1","data":{"do":"event"}}"#,

@@ -6,8 +6,9 @@ use tidemill_core::{
     event::{Event, Field},
     identity::DeliveryId,
     outcome::Reply,
+    time::Timestamp,
 };
-use tidemill_journal::DeadLetterLine;
+use tidemill_journal::{DeadLetterLine, UsageEntry};
 
 use crate::dispatcher::Invoked;
 
@@ -160,6 +161,24 @@ pub struct ReplyView {
     pub data: Data,
 }
 
+/// What a function used on one day.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UsageView {
+    /// The function.
+    pub function: String,
+    /// The day, UTC, such as `2027-03-28`.
+    pub day: String,
+    /// Attempts that ended.
+    pub invocations: u64,
+    /// Memory times time: the largest memory of each attempt, of which 1 GB are 1024 MiB, for as long
+    /// as it ran.
+    pub gb_seconds: f64,
+    /// From the start of each attempt to its end.
+    pub wall_seconds: f64,
+    /// The part of it spent running rather than waiting.
+    pub cpu_seconds: f64,
+}
+
 /// A refusal of the admin API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refusal {
@@ -178,6 +197,21 @@ impl From<DeadLetterLine> for DeadLetterView {
             reason: line.reason,
             attempts: line.attempts,
             died: line.died.to_string(),
+        }
+    }
+}
+
+impl From<UsageEntry> for UsageView {
+    fn from(entry: UsageEntry) -> Self {
+        const KIB_MS: f64 = (1 << 20) as f64 * 1e3;
+        let day = Timestamp::of_day(entry.day).to_string();
+        UsageView {
+            function: entry.function,
+            day: day.split('T').next().unwrap_or_default().to_owned(),
+            invocations: entry.invocations,
+            gb_seconds: entry.used.memory as f64 / KIB_MS,
+            wall_seconds: entry.used.wall_us as f64 / 1e6,
+            cpu_seconds: entry.used.busy_us as f64 / 1e6,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr, time::Duration};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
 /// Milliseconds since the Unix epoch, UTC. Shown as RFC 3339.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -26,6 +28,16 @@ impl Timestamp {
     pub fn minus(self, by: Duration) -> Timestamp {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         Timestamp(self.0.saturating_sub(by))
+    }
+
+    /// The day it is in: days since the Unix epoch, UTC.
+    pub fn day(self) -> i64 {
+        self.0.div_euclid(DAY_MS)
+    }
+
+    /// When a day begins, of days since the Unix epoch, UTC.
+    pub fn of_day(day: i64) -> Timestamp {
+        Timestamp(day.saturating_mul(DAY_MS))
     }
 
     /// How long after `earlier` this is; zero if it is before.
@@ -74,6 +86,7 @@ mod tests {
         assert_eq!(Timestamp::MAX.plus(Duration::from_secs(1)), Timestamp::MAX);
         assert_eq!(Timestamp(1).since(Timestamp(5)), Duration::ZERO);
         assert_eq!("1970-01-01T01:00:01.5+01:00".parse(), Ok(Timestamp(1500)));
+        assert_eq!((Timestamp(-1).day(), Timestamp::of_day(1).day()), (-1, 1));
         assert_eq!("1970-01-01".parse::<Timestamp>(), Err(NotAnInstant));
         assert_eq!(
             Timestamp(1500).since(Timestamp(500)),

@@ -114,6 +114,17 @@ pub struct DeadLetterFilter {
     pub until: Option<Timestamp>,
 }
 
+/// Which usage to list. Empty fields match all; days count from the Unix epoch, UTC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageFilter {
+    /// Of this function.
+    pub function: Option<String>,
+    /// The first day.
+    pub since: Option<i64>,
+    /// The last day.
+    pub until: Option<i64>,
+}
+
 /// A dead letter in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterLine {
@@ -275,8 +286,8 @@ pub trait Journal: Send + Sync {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Option<KeyDone>, JournalError>>;
 
-    /// The stored usage of a function, by day.
-    fn usage(&self, function: &str) -> BoxFuture<'_, Result<Vec<UsageEntry>, JournalError>>;
+    /// The stored usage, by function and day.
+    fn usage(&self, filter: UsageFilter) -> BoxFuture<'_, Result<Vec<UsageEntry>, JournalError>>;
 
     /// Counts what is there; takes longer the more that is.
     fn stats(&self) -> BoxFuture<'_, Result<Stats, JournalError>>;

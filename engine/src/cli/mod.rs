@@ -11,6 +11,8 @@ mod progress;
 mod reader;
 mod run;
 mod schedule;
+mod table;
+mod usage;
 mod which;
 
 use std::{
@@ -75,6 +77,7 @@ enum Command {
     /// Look into how buckets are listened to.
     #[command(subcommand)]
     Buckets(buckets::Buckets),
+    Usage(usage::Usage),
     /// Tell when schedules tick.
     #[command(subcommand)]
     Schedule(schedule::Schedules),
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Invoke(invoke) => invoke.run(cli.log),
         Command::DeadLetters(dead_letters) => dead_letters.run(),
         Command::Buckets(buckets) => buckets.run(),
+        Command::Usage(usage) => usage.run(),
         Command::Schedule(schedules) => schedules.run(),
     };
     match done {

@@ -56,8 +56,10 @@ pub(super) struct Ended {
     pub outcome: Outcome,
     /// The handler's answer.
     pub reply: Option<Reply>,
-    /// What the attempt used, unless that is accounted for already.
-    pub usage: Option<Usage>,
+    /// What the attempt used.
+    pub used: Usage,
+    /// Whether that is in the account of its function already.
+    pub accounted: bool,
     /// How many events it emitted.
     pub emitted: usize,
     /// The objects it wrote.
@@ -74,7 +76,8 @@ impl Ended {
         Ended {
             outcome,
             reply: None,
-            usage: None,
+            used: Usage::default(),
+            accounted: true,
             emitted: 0,
             written: Vec::new(),
             superseded: false,
@@ -114,9 +117,8 @@ impl Attempt {
     }
 
     /// What became of each event, once these are committed.
-    fn end(self, committed: &BTreeSet<usize>, accounted: bool) -> Vec<Ran> {
-        let mut usage = (!accounted).then_some(self.usage);
-        let (effects, started) = (&self.effects, self.started);
+    fn end(self, committed: &BTreeSet<usize>, mut accounted: bool) -> Vec<Ran> {
+        let (effects, started, used) = (&self.effects, self.started, self.usage);
         let mut written: BTreeMap<usize, Vec<ObjectKey>> = BTreeMap::new();
         for (place, event, content) in effects.objects(committed) {
             if content.is_some() {
@@ -131,7 +133,9 @@ impl Attempt {
             let ended = Ended {
                 outcome,
                 reply,
-                usage: usage.take(),
+                used,
+                // The first of a batch carries the account of all.
+                accounted: std::mem::replace(&mut accounted, true),
                 emitted: if ok { effects.emitted(event).len() } else { 0 },
                 written: written.remove(&event).unwrap_or_default(),
                 superseded: effects.is_superseded(event),
@@ -162,7 +166,7 @@ impl Dispatcher {
     /// [`Broke`], of several events alone.
     pub(super) async fn run_to_commit(&self, runs: &[Running<'_>]) -> Result<Vec<Ran>, Broke> {
         let function = &runs[0].function.plan.name;
-        let mut wanted = BTreeSet::new();
+        let (mut wanted, mut last) = (BTreeSet::new(), None);
         for _ in 0..=limits::CONFLICT_RERUNS {
             let mut attempt = self.attempt(runs, wanted).await?;
             if matches!(runs[0].completes, Completes::Call(..)) && is_server_error(&attempt) {
@@ -233,6 +237,7 @@ impl Dispatcher {
                     tracing::debug!(%delivery, store, key, "a read was overtaken");
                     self.metrics.conflict(function);
                     wanted = attempt.effects.touched();
+                    last = Some((attempt.started, attempt.usage));
                 }
                 None => return Ok(runs.iter().map(|_| Ran::Refused).collect()),
                 // Which one it is shows when they run by themselves.
@@ -258,7 +263,12 @@ impl Dispatcher {
             after: None,
             reason,
         };
-        let ended = Ended::without_effects(overtaken, clock::now());
+        let (started, used) = last.unwrap_or_else(|| (clock::now(), Usage::default()));
+        let ended = Ended {
+            used,
+            accounted: false,
+            ..Ended::without_effects(overtaken, started)
+        };
         Ok(vec![Ran::Failed(ended)])
     }
 

@@ -6,12 +6,14 @@ use tidemill_core::{
     outcome::{Outcome, Reply, Usage},
 };
 
+use tidemill_journal::Unit;
 use tidemill_sandbox::Entry;
 
 use super::{
     Dispatcher,
     attempt::{Running, object_of},
     complete::{Completes, Ended, Ran},
+    settle::used,
 };
 use crate::clock;
 
@@ -51,7 +53,15 @@ impl Dispatcher {
             completes: Completes::Nothing,
         };
         let ended = match self.run_one(running).await {
-            Ran::Failed(ended) | Ran::Committed(ended) => ended,
+            Ran::Committed(ended) => ended,
+            Ran::Failed(ended) => {
+                self.commit(Unit {
+                    usage: used(&function.plan.name, &ended),
+                    ..Unit::default()
+                })
+                .await;
+                ended
+            }
             Ran::Refused | Ran::Duplicate | Ran::Again => {
                 let reason = "the journal does not take its effects; the log says why".to_owned();
                 Ended::without_effects(Outcome::EffectFailed { reason }, clock::now())
@@ -60,7 +70,7 @@ impl Dispatcher {
         Some(Invoked {
             outcome: ended.outcome,
             reply: ended.reply,
-            usage: ended.usage.unwrap_or_default(),
+            usage: ended.used,
             emitted: ended.emitted,
             written: ended.written,
         })

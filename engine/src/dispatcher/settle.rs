@@ -300,11 +300,10 @@ fn cut(mut reason: String) -> String {
 
 /// What an attempt that began then adds to the account of its function.
 pub(super) fn usage(function: &str, started: Timestamp, used: Usage) -> UsageEntry {
-    const DAY_MS: i64 = 24 * 3600 * 1000;
     let kib_ms = used.memory.div_ceil(1024) * used.wall_us.div_ceil(1000);
     UsageEntry {
         function: function.to_owned(),
-        day: started.0.div_euclid(DAY_MS),
+        day: started.day(),
         invocations: 1,
         used: Usage {
             memory: kib_ms,
@@ -315,5 +314,5 @@ pub(super) fn usage(function: &str, started: Timestamp, used: Usage) -> UsageEnt
 
 /// The same, unless it is accounted for.
 pub(super) fn used(function: &str, ended: &Ended) -> Option<UsageEntry> {
-    Some(usage(function, ended.started, ended.usage?))
+    (!ended.accounted).then(|| usage(function, ended.started, ended.used))
 }

@@ -8,7 +8,7 @@ use tidemill_core::{
 };
 
 use super::*;
-use crate::{Found, KeyDone, PartitionOf, UnitResult::*};
+use crate::{Found, KeyDone, PartitionOf, UnitResult::*, UsageFilter};
 
 /// A delivery that the model holds.
 #[derive(Clone, Debug)]
@@ -431,7 +431,7 @@ impl Memory {
             partition: "p".into(),
         };
         assert_eq!(journal.progress(&partition).await.unwrap(), offsets);
-        let usage = journal.usage("f").await.unwrap();
+        let usage = journal.usage(UsageFilter::default()).await.unwrap();
         assert_eq!(
             usage.first().map_or(0, |usage| usage.invocations),
             self.usage

@@ -11,7 +11,7 @@ use super::{
     progress::{DAY, cursor, key, keys, offsets, remember},
     *,
 };
-use crate::{KvRead, KvWrite, Noted, UnitResult::*, UsageEntry, WrittenObject};
+use crate::{KvRead, KvWrite, Noted, UnitResult::*, UsageEntry, UsageFilter, WrittenObject};
 
 fn read(key: &str, version: i64) -> KvRead {
     KvRead {
@@ -410,8 +410,8 @@ pub async fn hops_are_kept_until_noticed(mut store: Store) {
 }
 
 pub async fn usage_adds_up(mut store: Store) {
-    let entry = |day, n| UsageEntry {
-        function: "f".into(),
+    let of = |function: &str, day, n| UsageEntry {
+        function: function.into(),
         day,
         invocations: n,
         used: Usage {
@@ -420,20 +420,35 @@ pub async fn usage_adds_up(mut store: Store) {
             memory: 30 * n,
         },
     };
-    for (day, n) in [(2, 1), (1, 2), (2, 3)] {
+    let entry = |day, n| of("f", day, n);
+    for entry in [entry(2, 1), entry(1, 2), of("e", 9, 9), entry(2, 3)] {
         store
             .add(Unit {
-                usage: Some(entry(day, n)),
+                usage: Some(entry),
                 ..Unit::default()
             })
             .await;
     }
     store.reopen();
+    let (e, f1, f2) = (of("e", 9, 9), entry(1, 2), entry(2, 4));
+    let list = async |function: Option<&str>, since, until| {
+        let function = function.map(str::to_owned);
+        let filter = UsageFilter {
+            function,
+            since,
+            until,
+        };
+        store.journal().usage(filter).await.unwrap()
+    };
     assert_eq!(
-        store.journal().usage("f").await.unwrap(),
-        [entry(1, 2), entry(2, 4)]
+        list(None, None, None).await,
+        [e.clone(), f1.clone(), f2.clone()]
     );
-    assert_eq!(store.journal().usage("g").await.unwrap(), []);
+    assert_eq!(list(Some("f"), None, None).await, [f1.clone(), f2.clone()]);
+    assert_eq!(list(Some("g"), None, None).await, []);
+    assert_eq!(list(None, Some(2), None).await, [e, f2.clone()]);
+    assert_eq!(list(None, Some(2), Some(2)).await, [f2]);
+    assert_eq!(list(None, None, Some(1)).await, [f1]);
 }
 
 pub async fn counts(mut store: Store) {

@@ -37,7 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     DeadLetterFilter, DeadLetterLine, Found, Journal, JournalError, KeyDone, Noted, PartitionOf,
-    Pending, Stats, Unit, UnitResult, UsageEntry, Versioned,
+    Pending, Stats, Unit, UnitResult, UsageEntry, UsageFilter, Versioned,
 };
 pub use open::OpenError;
 use reader::Readers;
@@ -400,9 +400,8 @@ impl Journal for SqliteJournal {
         self.look(move |conn| queries::key_done(conn, &trigger, &key, now))
     }
 
-    fn usage(&self, function: &str) -> BoxFuture<'_, Result<Vec<UsageEntry>, JournalError>> {
-        let function = function.to_owned();
-        self.read(move |conn| queries::usage(conn, &function))
+    fn usage(&self, filter: UsageFilter) -> BoxFuture<'_, Result<Vec<UsageEntry>, JournalError>> {
+        self.read(move |conn| queries::usage(conn, &filter))
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Stats, JournalError>> {

@@ -21,7 +21,7 @@ use tidemill_core::{
 
 use crate::{
     DeadLetterFilter, DeadLetterLine, Found, KeyDone, PartitionOf, Pending, Stats, UsageEntry,
-    Versioned,
+    UsageFilter, Versioned,
 };
 
 const DELIVERY: &str = "SELECT seq, d.id, trigger, work, attempts, accepted, due, lane, key, \
@@ -406,9 +406,13 @@ pub fn key_done(
         .optional()
 }
 
-pub fn usage(conn: &Connection, function: &str) -> Result<Vec<UsageEntry>> {
+pub fn usage(conn: &Connection, filter: &UsageFilter) -> Result<Vec<UsageEntry>> {
     let sql = "SELECT function, day, invocations, wall_us, busy_us, memory FROM usage \
-        WHERE function = ?1 ORDER BY day";
+        WHERE (?1 IS NULL OR function = ?1) AND day >= ?2 AND day <= ?3 ORDER BY function, day";
+    let days = (
+        filter.since.unwrap_or(i64::MIN),
+        filter.until.unwrap_or(i64::MAX),
+    );
     let count = |row: &Row<'_>, column| row.get::<_, i64>(column).map(|number| number as u64);
     let read = |row: &Row<'_>| {
         let used = Usage {
@@ -424,7 +428,7 @@ pub fn usage(conn: &Connection, function: &str) -> Result<Vec<UsageEntry>> {
         })
     };
     conn.prepare_cached(sql)?
-        .query_map([function], read)?
+        .query_map((&filter.function, days.0, days.1), read)?
         .collect()
 }
 
