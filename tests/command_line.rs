@@ -348,6 +348,82 @@ fn invoke_with_and_without_an_engine() {
 }
 
 #[test]
+fn functions_are_told_with_what_they_did_today() {
+    let site = Site::new(&format!(
+        "{CONFIG}\n[functions.absent]\ncomponent = \"absent.wasm\"\n\
+         [functions.broken]\ncomponent = \"broken.wasm\"\nmemory = \"64MiB\"\n"
+    ));
+    site.bucket("in");
+    site.bucket("out");
+    fs::write(site.path("broken.wasm"), "\0asm").expect("it is written");
+    // Without a journal: nothing has run ever.
+    let list = || -> Vec<serde_json::Value> {
+        let list = site.succeeds(&["functions", "list", "--json"]);
+        let lines = list.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
+    };
+    let before = list();
+    let names: Vec<_> = before.iter().map(|view| &view["function"]).collect();
+    assert_eq!(names, ["absent", "broken", "probe"]);
+    let probe = &before[2];
+    assert_eq!(probe["today"], serde_json::Value::Null);
+    let bytes = fs::read(crate::harness::component("probe")).expect("it is there");
+    let digest: String = {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(bytes);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    assert_eq!(probe["digest"], digest.as_str());
+    let exports = probe["exports"].to_string();
+    assert!(exports.contains("tidemill:function/handler@"), "{exports}");
+    assert_eq!(
+        probe["triggers"],
+        serde_json::json!([{ "trigger": "arrived", "source": "bucket" }])
+    );
+    assert_eq!(
+        (&before[1]["memory"], &before[0]["digest"]),
+        (&(64 << 20).into(), &serde_json::Value::Null)
+    );
+
+    let good = fs::read_to_string(site.path("tidemill.toml")).expect("it is there");
+    let known = good
+        .split("\n[functions.absent]")
+        .next()
+        .expect("the begin");
+    fs::write(site.path("known.toml"), known).expect("it is written");
+    let order = r#"{"do": "ok"}"#;
+    site.succeeds(&["invoke", "probe", "--config", "known.toml", "--data", order]);
+    // Midnight may have passed since.
+    if let Some(today) = list()[2]["today"].as_object() {
+        assert_eq!(today["invocations"], 1);
+    }
+    let text = site.succeeds(&["functions", "list", "broken"]);
+    assert_eq!(
+        site.anonymous(&text),
+        "broken
+  component  SITE/broken.wasm
+  digest     cd5d4935a48c0672cb06407bb443bc0087aff947c6b864bac886982c73b3027f
+  problem    it is no WebAssembly component: build it with `tidemill build`
+  limits     64 MiB of memory, 30s for an attempt, 64 at a time
+  triggers   none: only `tidemill invoke` runs it
+  today      nothing ran
+"
+    );
+    let text = site.succeeds(&["functions", "list", "absent"]);
+    assert!(
+        text.contains("problem    it is not there: build it"),
+        "{text}"
+    );
+    let (code, error) = site.fails(&["functions", "list", "brokn"]);
+    assert!(
+        code == 2 && error.contains("did you mean `broken`?"),
+        "{error}"
+    );
+}
+
+#[test]
 fn keys_are_listed_page_by_page() {
     let site = site();
     let many = r#"{"do": "kv-many", "key": "k", "count": 2500}"#;

@@ -345,6 +345,21 @@ pub enum SourcePlan {
     },
 }
 
+impl SourcePlan {
+    /// Its key in the file.
+    pub fn key(&self) -> &str {
+        match self {
+            SourcePlan::Bucket(_) => "bucket",
+            SourcePlan::Http(_) => "http",
+            SourcePlan::Schedule(_) => "schedule",
+            SourcePlan::Event(_) => "event",
+            SourcePlan::Amqp(_) => "amqp",
+            SourcePlan::Kafka(_) => "kafka",
+            SourcePlan::NotBuilt { key } => key,
+        }
+    }
+}
+
 /// `bucket = { ... }`.
 #[derive(Clone, Debug)]
 pub struct BucketSource {

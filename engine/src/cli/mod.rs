@@ -4,6 +4,7 @@ mod buckets;
 mod build;
 mod check;
 mod dead_letters;
+mod functions;
 mod invoke;
 mod new;
 mod operator;
@@ -77,6 +78,9 @@ enum Command {
     /// Look into how buckets are listened to.
     #[command(subcommand)]
     Buckets(buckets::Buckets),
+    /// Look into functions.
+    #[command(subcommand)]
+    Functions(functions::Functions),
     Usage(usage::Usage),
     /// Tell when schedules tick.
     #[command(subcommand)]
@@ -134,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Invoke(invoke) => invoke.run(cli.log),
         Command::DeadLetters(dead_letters) => dead_letters.run(),
         Command::Buckets(buckets) => buckets.run(),
+        Command::Functions(functions) => functions.run(),
         Command::Usage(usage) => usage.run(),
         Command::Schedule(schedules) => schedules.run(),
     };
