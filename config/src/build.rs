@@ -16,8 +16,8 @@ use crate::{
         After, Allow, AmqpDestination, AmqpSource, BucketPlan, BucketSource, Connection,
         ConnectionPlan, Cors, DestinationPlan, EnginePlan, EventSource, FunctionPlan,
         HttpDestination, HttpSource, Idempotency, KafkaDestination, KafkaSource, Missing, Mode,
-        NotBuilt, Notify, Order, Plan, SourcePlan, Start, Store, StoreOptions, TriggerPlan,
-        Unmatched, Verify,
+        NotBuilt, Notify, Order, Plan, Retention, SourcePlan, Start, Store, StoreOptions,
+        TriggerPlan, Unmatched, Verify,
     },
     tree::{Node, Table, Value},
 };
@@ -42,7 +42,7 @@ pub(crate) fn plan(file: &Path, root: &Table, not_built: Vec<NotBuilt>) -> Plan 
     };
     Plan {
         file: file.to_owned(),
-        engine: engine(root.table("engine").unwrap_or(&empty)),
+        engine: engine(root.table("engine").unwrap_or(&empty), &empty),
         connections: connections.collect(),
         buckets: buckets.collect(),
         functions: functions.collect(),
@@ -51,7 +51,8 @@ pub(crate) fn plan(file: &Path, root: &Table, not_built: Vec<NotBuilt>) -> Plan 
     }
 }
 
-fn engine(table: &Table) -> EnginePlan {
+fn engine(table: &Table, empty: &Table) -> EnginePlan {
+    let retention = table.table("retention").unwrap_or(empty);
     EnginePlan {
         data: table.path("data"),
         http: table.address("http"),
@@ -59,6 +60,10 @@ fn engine(table: &Table) -> EnginePlan {
         admin_token: table.text("admin_token"),
         journal_limit: table.whole("journal_limit"),
         drain: table.duration("drain"),
+        retention: Retention {
+            dead_letters: retention.duration("dead_letters"),
+            usage: retention.duration("usage"),
+        },
     }
 }
 

@@ -45,8 +45,8 @@ use toml::de::DeTable;
 use plan::Plan;
 pub use problem::{Invalid, Place, Problem, Related, Severity};
 pub use schema::schema;
-pub use suggest::closest;
 use sink::Sink;
+pub use suggest::closest;
 
 /// The largest file, in bytes: a hundred times what a person writes, and little enough to check in a
 /// blink.

@@ -54,6 +54,17 @@ pub struct EnginePlan {
     pub journal_limit: u64,
     /// How long running attempts may go on after SIGTERM.
     pub drain: Duration,
+    /// How long the journal keeps what nobody waits for.
+    pub retention: Retention,
+}
+
+/// `[engine.retention]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// How old a dead letter grows before it is thrown away.
+    pub dead_letters: Duration,
+    /// How long it is known what functions used on a day.
+    pub usage: Duration,
 }
 
 /// `[connections.NAME]`.

@@ -8,10 +8,7 @@ use crate::keys::{KEYS, Key, Kind, Need};
 const LONGEST: usize = 128;
 
 /// The candidate closest to the name, if it is close enough to be a slip.
-pub fn closest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > LONGEST {
         return None;
     }

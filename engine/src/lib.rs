@@ -16,6 +16,7 @@ mod logging;
 mod metrics;
 mod objects;
 mod operations;
+mod retention;
 mod sources;
 mod trace;
 pub mod views;

@@ -103,6 +103,7 @@ pub struct Metrics {
     seconds: Family<Function, Histogram, fn() -> Histogram>,
     settled: Family<TriggerResult, Counter>,
     dead_letters: Family<TriggerCause, Counter>,
+    dead_letters_expired: Family<Trigger, Counter>,
     ticks: Family<TriggerResult, Counter>,
     store_requests: Family<BucketResult, Counter>,
     bucket_objects: Family<BucketName, Gauge>,
@@ -145,6 +146,7 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             settled: Family::default(),
             dead_letters: Family::default(),
+            dead_letters_expired: Family::default(),
             ticks: Family::default(),
             store_requests: Family::default(),
             bucket_objects: Family::default(),
@@ -233,6 +235,11 @@ impl Default for Metrics {
             "deliveries_dead",
             "Deliveries given up, by cause",
             metrics.dead_letters.clone(),
+        );
+        r.register(
+            "dead_letters_expired",
+            "Dead letters thrown away because they grew too old",
+            metrics.dead_letters_expired.clone(),
         );
         r.register(
             "schedule_ticks",
@@ -510,6 +517,13 @@ impl Metrics {
         let (trigger, cause) = (trigger.to_owned(), cause.as_str());
         self.dead_letters
             .get_or_create(&TriggerCause { trigger, cause })
+            .inc();
+    }
+
+    pub(crate) fn dead_letter_expired(&self, trigger: &str) {
+        let trigger = trigger.to_owned();
+        self.dead_letters_expired
+            .get_or_create(&Trigger { trigger })
             .inc();
     }
 

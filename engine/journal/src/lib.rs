@@ -28,7 +28,7 @@ use tidemill_core::{
 pub use lock::{DataLock, LockError, LockInfo};
 pub use sqlite::{OpenError, RunningClock, SqliteJournal, SqliteOptions};
 pub use unit::{
-    Accepted, Added, EventId, KeyDone, KvRead, KvWrite, NewDelivery, Noted, OffsetsMove,
+    Accepted, Added, EventId, Expire, KeyDone, KvRead, KvWrite, NewDelivery, Noted, OffsetsMove,
     PartitionOf, Settle, Unit, UnitResult, UsageEntry, WrittenObject,
 };
 
@@ -156,6 +156,59 @@ pub struct Stats {
     /// Dead letters.
     pub dead: u64,
     /// Bytes in use, the freelist left out and the log of changes included.
+    pub bytes: u64,
+}
+
+/// All that is in the journal, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// The deliveries of each trigger, and of each outbox, by name.
+    pub deliveries: Vec<DeliveriesOf>,
+    /// Event ids that are remembered.
+    pub event_ids: u64,
+    /// Idempotency keys that are remembered, by trigger.
+    pub keys: Vec<(String, u64)>,
+    /// The stores of key-value state, by name.
+    pub stores: Vec<StoreOf>,
+    /// The objects, and the keys that went, of each bucket's ledger, by name.
+    pub ledgers: Vec<(String, LedgerCount)>,
+    /// Records that are completed above the watermarks of their partitions.
+    pub completed: u64,
+    /// Functions and days of which the usage is kept.
+    pub usage: u64,
+    /// Bytes of the file in all.
+    pub file: u64,
+    /// Bytes of it that are unused.
+    pub unused: u64,
+}
+
+/// The deliveries of a trigger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveriesOf {
+    /// Its name; behind a slash, `outbox`.
+    pub trigger: String,
+    /// Waiting or running.
+    pub pending: u64,
+    /// Those of them that wait for another one of their lane or key.
+    pub blocked: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Bytes of their events, about.
+    pub bytes: u64,
+    /// When the oldest pending one was accepted.
+    pub oldest: Option<Timestamp>,
+    /// When the first of the dead letters was given up.
+    pub died: Option<Timestamp>,
+}
+
+/// A store of key-value state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreOf {
+    /// Its name.
+    pub store: String,
+    /// How many keys it has.
+    pub keys: u64,
+    /// The bytes of its keys and values.
     pub bytes: u64,
 }
 
@@ -288,6 +341,16 @@ pub trait Journal: Send + Sync {
 
     /// The stored usage, by function and day.
     fn usage(&self, filter: UsageFilter) -> BoxFuture<'_, Result<Vec<UsageEntry>, JournalError>>;
+
+    /// Whether there is something to [expire](Expire) at this time.
+    fn has_expired(
+        &self,
+        now: Timestamp,
+        usage_before: i64,
+    ) -> BoxFuture<'_, Result<bool, JournalError>>;
+
+    /// Counts all that is there; reads all of it.
+    fn contents(&self) -> BoxFuture<'_, Result<Contents, JournalError>>;
 
     /// Counts what is there; takes longer the more that is.
     fn stats(&self) -> BoxFuture<'_, Result<Stats, JournalError>>;

@@ -49,6 +49,8 @@ pub struct Unit {
     pub offsets: Vec<OffsetsMove>,
     /// Added to the function's account of the day.
     pub usage: Option<UsageEntry>,
+    /// What goes because it has expired.
+    pub expire: Option<Expire>,
 }
 
 impl Unit {
@@ -69,12 +71,14 @@ impl Unit {
             forget,
             offsets,
             usage: _,
+            expire,
         } = self;
         let nothing = settle.is_empty()
             && writes.is_empty()
             && accept.is_empty()
             && ledger.is_empty()
             && noted.is_none()
+            && expire.is_none()
             && buckets.is_empty()
             && written.is_empty()
             && event_ids.is_empty()
@@ -84,6 +88,17 @@ impl Unit {
             && offsets.is_empty();
         !nothing
     }
+}
+
+/// What has expired and goes with a unit; each commit removes a little besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expire {
+    /// Idempotency keys up to here, by the wall clock.
+    pub now: Timestamp,
+    /// The usage of earlier days, in days since the Unix epoch, UTC.
+    pub usage_before: i64,
+    /// The most keys, and the most event ids, that go.
+    pub limit: usize,
 }
 
 /// What becomes of a delivery that the journal keeps.

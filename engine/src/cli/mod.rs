@@ -6,6 +6,7 @@ mod check;
 mod dead_letters;
 mod functions;
 mod invoke;
+mod journal;
 mod new;
 mod operator;
 mod progress;
@@ -82,6 +83,9 @@ enum Command {
     #[command(subcommand)]
     Functions(functions::Functions),
     Usage(usage::Usage),
+    /// Look into the journal.
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
     /// Tell when schedules tick.
     #[command(subcommand)]
     Schedule(schedule::Schedules),
@@ -138,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Invoke(invoke) => invoke.run(cli.log),
         Command::DeadLetters(dead_letters) => dead_letters.run(),
         Command::Buckets(buckets) => buckets.run(),
+        Command::Journal(journal) => journal.run(),
         Command::Functions(functions) => functions.run(),
         Command::Usage(usage) => usage.run(),
         Command::Schedule(schedules) => schedules.run(),

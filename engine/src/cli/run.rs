@@ -17,6 +17,7 @@ use crate::{
     clock,
     dispatcher::{Dispatcher, intake::EngineIntake},
     logging::{self, LogFormat},
+    retention,
 };
 
 /// The stack of the engine's own threads, in bytes; those of libraries have more.
@@ -85,7 +86,7 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
     let admin_stopped = CancellationToken::new();
     let admin = Admin {
         dispatcher: dispatcher.clone(),
-        metrics,
+        metrics: metrics.clone(),
         sources: sources.iter().map(|source| source.health.clone()).collect(),
         token,
         stop: stop.clone(),
@@ -102,11 +103,17 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
     for source in sources {
         running.spawn(source.run(intake.clone(), stop.clone()));
     }
-    running.close();
     tracing::info!(
         data = %plan.engine.data.display(), admin = %address,
         triggers = plan.triggers.len(), functions = plan.functions.len(), "tidemill runs"
     );
+    running.spawn(retention::keep(
+        journal.clone(),
+        metrics.clone(),
+        plan.engine.retention,
+        stop.clone(),
+    ));
+    running.close();
     let watching = tokio::spawn(until_broken(dispatcher.clone(), stop.clone()));
     // A task of its own: waking it from the others is then no matter of the kernel, and it is woken by
     // every event.

@@ -3,6 +3,7 @@
 
 pub mod dead;
 pub mod deliveries;
+pub mod expiry;
 pub mod memory;
 pub mod model;
 pub mod progress;
@@ -219,6 +220,8 @@ macro_rules! conformance {
             progress::event_ids_of_deliveries_under_way
             progress::finds_what_it_knows
             state::usage_adds_up
+            expiry::what_has_expired_goes_in_parts
+            expiry::all_is_counted
             state::counts
         }
 

@@ -252,6 +252,7 @@ fn unit(model: &Memory, draft: Draft) -> Unit {
     Unit {
         settle,
         noted: None,
+        expire: None,
         buckets: Vec::new(),
         reads: (draft.reads.into_iter())
             .map(|(key, right)| {

@@ -73,12 +73,18 @@ impl<'c> Applier<'c> {
         self.sql
             .save_meta
             .execute([self.seq, self.version, running])?;
-        let limit = (units.len() * 2 + SWEPT) as i64;
+        let expire = || units.iter().filter_map(|unit| unit.expire);
+        let more: usize = expire().map(|expire| expire.limit).sum();
+        let limit = int(units.len() * 2 + SWEPT + more);
         self.sql.sweep_event_ids.execute([running, limit])?;
         // The units bring the time that keys are measured by.
         let keys = units.iter().flat_map(|unit| &unit.keys);
-        if let Some(now) = keys.map(|key| key.completed.0).max() {
+        let times = keys.map(|key| key.completed.0);
+        if let Some(now) = times.chain(expire().map(|expire| expire.now.0)).max() {
             self.sql.sweep_keys.execute([now, limit])?;
+        }
+        for expire in expire() {
+            self.sql.sweep_usage.execute([expire.usage_before])?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 mod apply;
 mod check;
+mod contents;
 mod fault;
 mod open;
 mod queries;
@@ -36,8 +37,8 @@ use tidemill_core::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    DeadLetterFilter, DeadLetterLine, Found, Journal, JournalError, KeyDone, Noted, PartitionOf,
-    Pending, Stats, Unit, UnitResult, UsageEntry, UsageFilter, Versioned,
+    Contents, DeadLetterFilter, DeadLetterLine, Found, Journal, JournalError, KeyDone, Noted,
+    PartitionOf, Pending, Stats, Unit, UnitResult, UsageEntry, UsageFilter, Versioned,
 };
 pub use open::OpenError;
 use reader::Readers;
@@ -402,6 +403,19 @@ impl Journal for SqliteJournal {
 
     fn usage(&self, filter: UsageFilter) -> BoxFuture<'_, Result<Vec<UsageEntry>, JournalError>> {
         self.read(move |conn| queries::usage(conn, &filter))
+    }
+
+    fn has_expired(
+        &self,
+        now: Timestamp,
+        usage_before: i64,
+    ) -> BoxFuture<'_, Result<bool, JournalError>> {
+        let running = self.ran_before.saturating_add(writer::ran(&self.clock));
+        self.look(move |conn| queries::has_expired(conn, now, running, usage_before))
+    }
+
+    fn contents(&self) -> BoxFuture<'_, Result<Contents, JournalError>> {
+        self.read(contents::contents)
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Stats, JournalError>> {

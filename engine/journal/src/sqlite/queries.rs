@@ -432,6 +432,19 @@ pub fn usage(conn: &Connection, filter: &UsageFilter) -> Result<Vec<UsageEntry>>
         .collect()
 }
 
+/// `running` as in [`find`].
+pub fn has_expired(
+    conn: &Connection,
+    now: Timestamp,
+    running: i64,
+    usage_before: i64,
+) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM keys WHERE expires <= ?1) \
+        OR EXISTS (SELECT 1 FROM event_ids WHERE expires <= ?2) \
+        OR EXISTS (SELECT 1 FROM usage WHERE day < ?3)";
+    cached(conn, sql)?.query_row((now.0, running, usage_before), |row| row.get(0))
+}
+
 /// The bytes are those of the file alone: how long the log is, only the writer knows.
 pub fn stats(conn: &Connection) -> Result<Stats> {
     let count = |sql: &str| -> Result<u64> {

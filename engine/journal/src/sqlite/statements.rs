@@ -140,6 +140,7 @@ statements! {
     // What has expired, the oldest first, at most ?2.
     sweep_event_ids: "DELETE FROM event_ids WHERE delivery IN \
         (SELECT delivery FROM event_ids WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
+    sweep_usage: "DELETE FROM usage WHERE day < ?1";
     sweep_keys: "DELETE FROM keys WHERE (trigger, key) IN \
         (SELECT trigger, key FROM keys WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
 }

@@ -245,7 +245,10 @@ async fn a_journal_of_version_1_opens() {
         .unwrap()
         .unwrap();
     assert_eq!(key.reply.unwrap().status, Some(200));
-    assert_eq!(journal.usage(UsageFilter::default()).await.unwrap()[0].invocations, 3);
+    assert_eq!(
+        journal.usage(UsageFilter::default()).await.unwrap()[0].invocations,
+        3
+    );
 
     // What was pending may run, and whoever comes now in its lane waits for it.
     let pending = journal.pending("t", None, 9).await.unwrap();
