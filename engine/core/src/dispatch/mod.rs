@@ -143,15 +143,18 @@ enum Place {
 
 #[derive(Debug)]
 struct Queue {
-    gate: GateIndex,
     window: Window,
     place: Place,
     /// A batch may cost more than there is: the rest is owed, and paid by turns without a start.
     deficit: i64,
-    batch: Option<Batch>,
     /// Whether it has been given its quantum in this turn.
     in_turn: bool,
     meter: Option<Meter>,
+    settings: QueueSettings,
+    /// How many of it count at its gate.
+    passing: usize,
+    /// Gates that it had before, and how many of it count there still.
+    earlier: Vec<(GateIndex, usize)>,
 }
 
 #[derive(Debug)]
@@ -161,7 +164,53 @@ struct Gate {
     blocked: Vec<QueueIndex>,
 }
 
+impl QueueSettings {
+    /// Of a queue that is closed from the beginning.
+    const CLOSED: QueueSettings = QueueSettings {
+        gate: 0,
+        rate: None,
+        held: false,
+        batch: None,
+    };
+
+    /// The size of the window, so that even the largest batch can be full.
+    fn window(&self, standard: usize) -> usize {
+        self.batch.map_or(standard, |one| standard.max(one.max))
+    }
+}
+
 impl Queue {
+    fn new(settings: QueueSettings, window: usize) -> Queue {
+        Queue {
+            window: match settings.held {
+                true => Window::held(),
+                false => Window::new(settings.window(window)),
+            },
+            place: Place::Idle,
+            deficit: 0,
+            in_turn: false,
+            meter: settings.rate.map(Meter::new),
+            settings,
+            passing: 0,
+            earlier: Vec::new(),
+        }
+    }
+
+    /// The gate that one of it leaves. Which of them began at an earlier gate is not known, and does not
+    /// matter: each gate is left as often as it was passed.
+    fn leave_gate(&mut self) -> GateIndex {
+        let Some((gate, count)) = self.earlier.last_mut() else {
+            self.passing -= 1;
+            return self.settings.gate;
+        };
+        let gate = *gate;
+        *count -= 1;
+        if *count == 0 {
+            self.earlier.pop();
+        }
+        gate
+    }
+
     /// It leaves the ring. No queue collects credit by resting, and none gets rid of what it owes.
     fn rest(&mut self, place: Place) {
         self.place = place;
@@ -194,6 +243,8 @@ pub struct Dispatch {
     running: usize,
     /// What has started, has not ended, and passes its gate no more.
     out: HashSet<Start>,
+    /// The size of a window.
+    window: usize,
     /// The time of the last step.
     seen: Timestamp,
 }
@@ -211,34 +262,84 @@ impl Dispatch {
         cap: usize,
         window: usize,
     ) -> Dispatch {
-        let queue = |settings: &QueueSettings| Queue {
-            gate: settings.gate,
-            window: match settings.held {
-                true => Window::held(),
-                // So that even the largest batch can be full.
-                false => Window::new(settings.batch.map_or(window, |one| window.max(one.max))),
-            },
-            place: Place::Idle,
-            deficit: 0,
-            batch: settings.batch,
-            in_turn: false,
-            meter: settings.rate.map(Meter::new),
-        };
-        let gate = |&cap: &usize| Gate {
-            cap,
-            running: 0,
-            blocked: Vec::new(),
-        };
-        Dispatch {
-            queues: queues.iter().map(queue).collect(),
-            gates: gates.iter().map(gate).collect(),
+        let mut dispatch = Dispatch {
+            queues: Vec::with_capacity(queues.len()),
+            gates: Vec::new(),
             ring: VecDeque::new(),
             timers: BTreeSet::new(),
-            hungry: (0..queues.len()).filter(|&n| !queues[n].held).collect(),
+            hungry: Vec::new(),
             cap,
             running: 0,
             out: HashSet::new(),
+            window,
             seen: Timestamp(i64::MIN),
+        };
+        let queues: Vec<Option<QueueSettings>> = queues.iter().copied().map(Some).collect();
+        dispatch.reshape(&queues, gates);
+        dispatch
+    }
+
+    /// Takes up other settings for what starts from now on. Queues and gates keep their places; new ones
+    /// stand behind them, and none is left out. A queue without settings is closed: nothing of it starts,
+    /// what runs ends, and all that waits is left to the journal, from where it is loaded when the queue
+    /// is given settings again.
+    pub fn reshape(&mut self, queues: &[Option<QueueSettings>], gates: &[usize]) {
+        for (index, &cap) in gates.iter().enumerate() {
+            match self.gates.get_mut(index) {
+                Some(gate) => gate.cap = cap,
+                None => self.gates.push(Gate {
+                    cap,
+                    running: 0,
+                    blocked: Vec::new(),
+                }),
+            }
+        }
+        for (index, settings) in queues.iter().enumerate() {
+            match (settings, index < self.queues.len()) {
+                (Some(settings), false) => self.queues.push(Queue::new(*settings, self.window)),
+                (Some(settings), true) => self.change(index, *settings),
+                // It never had anything, and does not load.
+                (None, false) => {
+                    let mut queue = Queue::new(QueueSettings::CLOSED, self.window);
+                    queue.window.close();
+                    self.queues.push(queue);
+                }
+                (None, true) => self.queues[index].window.close(),
+            }
+            self.look_for_hunger(index);
+        }
+        self.look_at_all_again();
+    }
+
+    fn change(&mut self, index: QueueIndex, settings: QueueSettings) {
+        let queue = &mut self.queues[index];
+        let before = std::mem::replace(&mut queue.settings, settings);
+        if before.gate != settings.gate {
+            let count = std::mem::take(&mut queue.passing);
+            queue
+                .earlier
+                .extend((count > 0).then_some((before.gate, count)));
+        }
+        if before.rate != settings.rate {
+            queue.meter = settings.rate.map(Meter::new);
+        }
+        if !settings.held {
+            queue.window.set_limit(settings.window(self.window));
+            queue.window.open();
+        }
+    }
+
+    /// Whatever a queue rests for may be no reason any more.
+    fn look_at_all_again(&mut self) {
+        self.timers.clear();
+        for gate in &mut self.gates {
+            gate.blocked.clear();
+        }
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            if let Place::Timer(_) | Place::Blocked = queue.place {
+                queue.place = Place::Ring;
+                self.ring.push_back(index);
+            }
         }
     }
 
@@ -281,7 +382,8 @@ impl Dispatch {
         if !self.out.insert(start) {
             return;
         }
-        let gate = &mut self.gates[self.queues[start.queue].gate];
+        let gate = self.queues[start.queue].leave_gate();
+        let gate = &mut self.gates[gate];
         gate.running -= 1;
         for freed in std::mem::take(&mut gate.blocked) {
             self.queues[freed].place = Place::Ring;
@@ -313,7 +415,10 @@ impl Dispatch {
 
     /// What to do next, at this time.
     pub fn next(&mut self, now: Timestamp) -> Step {
-        if let Some(queue) = self.hungry.pop() {
+        while let Some(queue) = self.hungry.pop() {
+            if !self.queues[queue].window.is_hungry() {
+                continue;
+            }
             let (after, limit) = self.queues[queue].window.load();
             return Step::Load {
                 queue,
@@ -337,7 +442,7 @@ impl Dispatch {
         }
         while let Some(&index) = self.ring.front() {
             let queue = &mut self.queues[index];
-            let gate = &mut self.gates[queue.gate];
+            let gate = &mut self.gates[queue.settings.gate];
             let Some(first) = queue.window.first().filter(|first| first.due <= now) else {
                 queue.rest(Place::Idle);
                 self.ring.pop_front();
@@ -345,7 +450,7 @@ impl Dispatch {
                 continue;
             };
             let mut count = 1;
-            if let Some(batch) = &queue.batch {
+            if let Some(batch) = &queue.settings.batch {
                 let ripe = first.due.plus(batch.wait);
                 let mut full = false;
                 if ripe <= now || queue.window.may_fill(batch) {
@@ -387,8 +492,9 @@ impl Dispatch {
                 count = count.min(meter.room());
             }
             gate.running += 1;
+            queue.passing += 1;
             self.running += 1;
-            let batch = queue.batch.is_some();
+            let batch = queue.settings.batch.is_some();
             let seqs = (0..count).filter_map(|_| queue.start(now)).collect();
             self.look_for_hunger(index);
             let (queue, seq) = (index, first.seq);

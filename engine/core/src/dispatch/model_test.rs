@@ -83,6 +83,10 @@ enum Act {
         fails: bool,
     },
     TimePasses(i64),
+    /// Those of these queues that are not held are closed, and all others open.
+    Shape {
+        closed: [bool; QUEUES.len()],
+    },
     Crash,
 }
 
@@ -108,6 +112,8 @@ fn act([ends, told, pages, time]: [u32; 4]) -> impl Strategy<Value = Act> {
         pages => (any::<usize>(), proptest::bool::weighted(0.1))
             .prop_map(|(which, fails)| Act::PageComes { which, fails }),
         time => prop_oneof![0..4i64, 0..40i64].prop_map(Act::TimePasses),
+        2 => any::<[bool; QUEUES.len()]>().prop_map(|closed| Act::Shape { closed }),
+        2 => Just(Act::Shape { closed: [false; QUEUES.len()] }),
         1 => Just(Act::Crash),
     ]
 }
@@ -159,6 +165,7 @@ struct Model {
     /// What ran by a page before the news of its arrival came: the news is wrong by then.
     outrun: HashSet<Seq>,
     starts: [Vec<Timestamp>; QUEUES.len()],
+    closed: [bool; QUEUES.len()],
     /// What left the journal, done or dead, by queue and lane, and by queue and key.
     left_by_lane: HashMap<(QueueIndex, String), Vec<Seq>>,
     left_by_key: HashMap<(QueueIndex, String), Vec<Seq>>,
@@ -184,6 +191,7 @@ impl Model {
             pages: Vec::new(),
             outrun: HashSet::new(),
             starts: Default::default(),
+            closed: Default::default(),
             left_by_lane: HashMap::new(),
             left_by_key: HashMap::new(),
             left: 0,
@@ -236,10 +244,20 @@ impl Model {
                 }
             }
             Act::TimePasses(ms) => self.now.0 += ms,
+            Act::Shape { closed } => self.shape(closed),
             Act::Crash => self.crash(),
             Act::End { .. } | Act::MakeRoom { .. } | Act::Tell { .. } | Act::PageComes { .. } => {}
         }
         self.drive();
+    }
+
+    fn shape(&mut self, closed: [bool; QUEUES.len()]) {
+        for (queue, settings) in QUEUES.iter().enumerate() {
+            self.closed[queue] = closed[queue] && !settings.held;
+        }
+        let open = QUEUES.iter().zip(self.closed);
+        let open = open.map(|(settings, closed)| (!closed).then_some(*settings));
+        self.dispatch.reshape(&open.collect::<Vec<_>>(), &GATES);
     }
 
     fn arrive(&mut self, queue: QueueIndex, delay: i64, size: usize, turn: Turn) {
@@ -320,6 +338,7 @@ impl Model {
         self.pages.clear();
         self.outrun.clear();
         self.starts = Default::default();
+        self.closed = Default::default();
         let before = self.rows.len();
         self.rows.retain(|_, row| !QUEUES[row.queue].held);
         self.hung_up += before - self.rows.len();
@@ -407,6 +426,7 @@ impl Model {
 
     /// Whether it is there still.
     fn start(&mut self, queue: QueueIndex, seq: Seq) -> bool {
+        assert!(!self.closed[queue], "it is closed");
         self.starts[queue].push(self.now);
         if let Some(rate) = QUEUES[queue].rate {
             let recent = self.recent_starts(queue, rate);
@@ -472,6 +492,7 @@ proptest! {
             }
         }
         // Once nothing new comes, everything ends.
+        model.shape([false; QUEUES.len()]);
         for _ in 0..10_000 {
             if model.rows.is_empty() && model.news.is_empty() { break }
             model.act(Act::PageComes { which: 0, fails: false });

@@ -304,3 +304,88 @@ fn a_held_queue_keeps_all_in_order_and_reads_no_page() {
     assert_eq!(started(&mut dispatch, 100), expected);
     assert_eq!(dispatch.next(Timestamp(100)), Step::Wait(None));
 }
+
+#[test]
+fn a_queue_that_gets_another_gate_leaves_the_one_it_passed() {
+    let mut dispatch = Dispatch::new(&[held(None)], &[2], 10);
+    (1..=6).for_each(|seq| dispatch.arrived(0, due(seq, 0)));
+    let start = |seq| Step::Start { queue: 0, seq };
+    let next = |dispatch: &mut Dispatch| dispatch.next(Timestamp(0));
+    assert_eq!(next(&mut dispatch), start(1));
+    assert_eq!(next(&mut dispatch), start(2));
+    assert_eq!(next(&mut dispatch), Step::Wait(None));
+    // At its new gate nothing runs yet.
+    let moved = QueueSettings {
+        gate: 1,
+        ..held(None)
+    };
+    dispatch.reshape(&[Some(moved), Some(held(None))], &[2, 1]);
+    assert_eq!(next(&mut dispatch), start(3));
+    assert_eq!(next(&mut dispatch), Step::Wait(None));
+    // The old one is full still.
+    dispatch.arrived(1, due(7, 0));
+    assert_eq!(next(&mut dispatch), Step::Wait(None));
+    dispatch.ended(0, 1);
+    assert_eq!(next(&mut dispatch), Step::Start { queue: 1, seq: 7 });
+    dispatch.ended(0, 2);
+    assert_eq!(next(&mut dispatch), Step::Wait(None));
+    dispatch.ended(0, 3);
+    assert_eq!(next(&mut dispatch), start(4));
+    // A cap that is raised, and one that is lowered below what runs.
+    dispatch.reshape(&[Some(moved), Some(held(None))], &[2, 2]);
+    assert_eq!(next(&mut dispatch), start(5));
+    dispatch.reshape(&[Some(moved), Some(held(None))], &[2, 1]);
+    dispatch.ended(0, 4);
+    assert_eq!(next(&mut dispatch), Step::Wait(None));
+    dispatch.ended(0, 5);
+    assert_eq!(next(&mut dispatch), start(6));
+    dispatch.ended(0, 6);
+    dispatch.ended(1, 7);
+    assert_eq!(dispatch.running(), 0);
+}
+
+#[test]
+fn a_rate_that_changes_counts_anew_and_one_that_stays_does_not() {
+    let mut dispatch = Dispatch::new(&[held(rate(1, 1000))], &[9], 10);
+    (1..=3).for_each(|seq| dispatch.arrived(0, due(seq, 0)));
+    let start = |seq| Step::Start { queue: 0, seq };
+    assert_eq!(dispatch.next(Timestamp(0)), start(1));
+    let rests = Step::Wait(Some(Timestamp(1000)));
+    assert_eq!(dispatch.next(Timestamp(0)), rests);
+    dispatch.reshape(&[Some(held(rate(1, 1000)))], &[9]);
+    assert_eq!(dispatch.next(Timestamp(0)), rests);
+    dispatch.reshape(&[Some(held(None))], &[9]);
+    assert_eq!(dispatch.next(Timestamp(0)), start(2));
+    assert_eq!(dispatch.next(Timestamp(0)), start(3));
+}
+
+#[test]
+fn a_closed_queue_leaves_what_waits_to_the_journal_and_loads_it_when_it_opens() {
+    let mut dispatch = Dispatch::new(&[through(0)], &[1], 10);
+    let load = Step::Load {
+        queue: 0,
+        after: None,
+        limit: limits::WINDOW,
+    };
+    assert_eq!(dispatch.next(Timestamp(0)), load);
+    dispatch.loaded(0, vec![due(1, 0), due(2, 0)]);
+    let start = |seq| Step::Start { queue: 0, seq };
+    assert_eq!(dispatch.next(Timestamp(0)), start(1));
+    dispatch.reshape(&[None], &[1]);
+    dispatch.arrived(0, due(3, 0));
+    assert_eq!(dispatch.next(Timestamp(0)), Step::Wait(None));
+    // What runs is not started a second time.
+    dispatch.reshape(&[Some(through(0))], &[1]);
+    assert_eq!(dispatch.next(Timestamp(0)), load);
+    // A page that was asked for before it was closed once more is of no use.
+    dispatch.reshape(&[None], &[1]);
+    dispatch.reshape(&[Some(through(0))], &[1]);
+    dispatch.loaded(0, vec![due(1, 0)]);
+    assert_eq!(dispatch.next(Timestamp(0)), load);
+    dispatch.loaded(0, vec![due(1, 0), due(2, 0), due(3, 0)]);
+    assert_eq!(dispatch.next(Timestamp(0)), Step::Wait(None));
+    dispatch.ended(0, 1);
+    assert_eq!(dispatch.next(Timestamp(0)), start(2));
+    dispatch.ended(0, 2);
+    assert_eq!(dispatch.next(Timestamp(0)), start(3));
+}

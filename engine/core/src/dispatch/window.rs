@@ -22,6 +22,8 @@ pub(super) struct Window {
     /// If more waits in the journal: all of it sorts after this.
     more_after: Option<Option<Key>>,
     loading: Option<Loading>,
+    /// Nothing of it is to start: whatever waits, waits in the journal.
+    closed: bool,
 }
 
 /// What happened while a page is being read. The page may tell of it or not.
@@ -30,6 +32,8 @@ struct Loading {
     arrived: Vec<Waiting>,
     /// Whatever the page has of these is old: they are gone, or arrived anew.
     ended: HashSet<Seq>,
+    /// The window was closed meanwhile: the page does not go on where it stands now.
+    outdated: bool,
 }
 
 impl Window {
@@ -42,6 +46,7 @@ impl Window {
             known: HashSet::new(),
             more_after: Some(None),
             loading: None,
+            closed: false,
         }
     }
 
@@ -52,6 +57,31 @@ impl Window {
             // Twice of it is still a number.
             ..Window::new(usize::MAX / 2)
         }
+    }
+
+    /// Leaves all that waits to the journal. What runs stays known, so that it is not started a second
+    /// time if the window is opened again before it ends.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.more_after = None;
+        self.bytes = 0;
+        for delivery in std::mem::take(&mut self.waiting).into_values() {
+            self.known.remove(&delivery.seq);
+        }
+        if let Some(loading) = &mut self.loading {
+            loading.outdated = true;
+        }
+    }
+
+    /// Goes on after it was closed: everything but what runs is in the journal.
+    pub(super) fn open(&mut self) {
+        if std::mem::take(&mut self.closed) {
+            self.more_after = Some(None);
+        }
+    }
+
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     #[cfg(test)]
@@ -105,7 +135,7 @@ impl Window {
     }
 
     pub(super) fn arrived(&mut self, delivery: Waiting) {
-        if self.known.contains(&delivery.seq) {
+        if self.closed || self.known.contains(&delivery.seq) {
             return;
         }
         let key = (delivery.due, delivery.seq);
@@ -140,6 +170,9 @@ impl Window {
 
     pub(super) fn loaded(&mut self, page: Vec<Waiting>) {
         let meanwhile = self.loading.take().unwrap_or_default();
+        if meanwhile.outdated {
+            return;
+        }
         let last = page.last().map(|last| (last.due, last.seq));
         let complete = page.len() < self.limit;
         self.more_after = if complete { None } else { Some(last) };
