@@ -16,6 +16,7 @@ mod lanes;
 mod notifications;
 mod queues;
 mod quickstart;
+mod reload;
 mod retention;
 mod scale;
 mod schedules;

@@ -40,7 +40,7 @@ pub struct NotBuilt {
 }
 
 /// `[engine]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EnginePlan {
     /// The folder of the journal, the lock and the compiled components; absolute.
     pub data: PathBuf,
@@ -59,7 +59,7 @@ pub struct EnginePlan {
 }
 
 /// `[engine.retention]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// How old a dead letter grows before it is thrown away.
     pub dead_letters: Duration,
@@ -68,7 +68,7 @@ pub struct Retention {
 }
 
 /// `[connections.NAME]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ConnectionPlan {
     /// Its name.
     pub name: String,
@@ -77,7 +77,7 @@ pub struct ConnectionPlan {
 }
 
 /// What a connection leads to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Connection {
     /// An AMQP 0-9-1 broker, by its URL.
     Amqp(Text),
@@ -93,7 +93,7 @@ pub enum Connection {
 }
 
 /// `[buckets.NAME]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BucketPlan {
     /// Its name.
     pub name: String,
@@ -177,7 +177,7 @@ pub struct StoreOptions {
 }
 
 /// `[functions.NAME]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FunctionPlan {
     /// Its name.
     pub name: String,
@@ -219,7 +219,7 @@ pub struct Allow {
 }
 
 /// `[triggers.NAME]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TriggerPlan {
     /// Its name.
     pub name: String,
@@ -280,7 +280,7 @@ pub struct Idempotency {
 }
 
 /// A destination of a trigger.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum DestinationPlan {
     /// `{ bucket = { ... } }`: each becomes an object.
     Bucket {
@@ -324,7 +324,7 @@ pub struct KafkaDestination {
 }
 
 /// `{ http = { ... } }` of a destination.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HttpDestination {
     /// Where to.
     pub url: Text,
@@ -335,7 +335,7 @@ pub struct HttpDestination {
 }
 
 /// What a trigger listens to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SourcePlan {
     /// `bucket = { ... }`.
     Bucket(BucketSource),
@@ -372,7 +372,7 @@ impl SourcePlan {
 }
 
 /// `bucket = { ... }`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BucketSource {
     /// One of [`Plan::buckets`].
     pub bucket: String,
@@ -440,7 +440,7 @@ pub enum Notify {
 }
 
 /// `http = { ... }`. Triggers of one path share it: all but `methods` is the same for all of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HttpSource {
     /// The path. `{name}` stands for one segment, and at the end `{*name}` for all the rest.
     pub path: String,

@@ -1,5 +1,7 @@
 //! Where the outbox goes: each action to the connector that carries it out.
 
+use std::sync::Arc;
+
 use tidemill_connectors::{
     amqp::AmqpDestination, bucket::BucketDestination, http::HttpDestination,
     kafka::KafkaDestination,
@@ -17,9 +19,9 @@ pub struct Destinations {
     /// HTTP servers.
     pub http: HttpDestination,
     /// AMQP exchanges.
-    pub amqp: AmqpDestination,
+    pub amqp: Arc<AmqpDestination>,
     /// Kafka topics.
-    pub kafka: KafkaDestination,
+    pub kafka: Arc<KafkaDestination>,
 }
 
 impl Destination for Destinations {

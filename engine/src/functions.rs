@@ -79,12 +79,13 @@ pub enum DeployError {
     },
 }
 
-/// Reads, keeps and compiles one function. Blocks.
+/// Reads, keeps and compiles one function; what is the same as before is not compiled again. Blocks.
 pub fn deploy(
     sandbox: &Sandbox,
     data: &Path,
     payload: u64,
     plan: &Arc<FunctionPlan>,
+    before: Option<&Deployed>,
 ) -> Result<Deployed, DeployError> {
     let bytes = read(plan)?;
     let limits = Limits {
@@ -93,8 +94,17 @@ pub fn deploy(
         output: plan.output,
         payload,
     };
+    let settings = settings(plan)?;
+    if let Some(before) = before
+        && before.component.is_made_of(&bytes, limits, &settings)
+    {
+        return Ok(Deployed {
+            plan: plan.clone(),
+            component: before.component.clone(),
+        });
+    }
     let component = sandbox
-        .load(&plan.name, &bytes, limits, settings(plan)?)
+        .load(&plan.name, &bytes, limits, settings)
         .map_err(|source| DeployError::Load {
             path: plan.component.clone(),
             source: Box::new(source),

@@ -156,6 +156,12 @@ impl Engine {
         unsafe { libc::kill(self.pid().cast_signed(), libc::SIGTERM) };
     }
 
+    /// Asks it to load its file anew.
+    pub fn hang_up(&self) {
+        // SAFETY: as above.
+        unsafe { libc::kill(self.pid().cast_signed(), libc::SIGHUP) };
+    }
+
     /// Waits until it has ended, and returns how and all that it logged.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let mut status = None;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response, StatusCode, Version, body::Incoming, header, http::request::Parts};
@@ -27,7 +28,8 @@ use super::{
 
 /// What all connections have in common.
 pub(super) struct Server {
-    pub(super) paths: Paths,
+    /// Those of the plan; each request goes by those that were there when it came.
+    pub(super) paths: Arc<ArcSwap<Paths>>,
     pub(super) budget: Budget,
     pub(super) intake: Arc<dyn Calls>,
     pub(super) health: Health,
@@ -41,16 +43,17 @@ impl Server {
         let start = Instant::now();
         let (head, body) = request.into_parts();
         let mut body = Inbound::new(body, head.headers.contains_key(header::EXPECT));
-        let found = self.paths.find(head.uri.path());
+        let paths = self.paths.load_full();
+        let found = paths.find(head.uri.path());
         let answer = match found {
             None => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
                 "no trigger listens to this path",
             )),
-            Some((_, path)) => self.take(path, &head, &mut body).await,
+            Some(path) => self.take(&paths, path, &head, &mut body).await,
         };
         let mut response = answer.unwrap_or_else(Refusal::into_response);
-        if let Some(cors) = found.and_then(|(_, path)| path.cors.as_ref()) {
+        if let Some(cors) = found.and_then(|path| path.cors.as_ref()) {
             cors::mark(cors, &head.headers, response.headers_mut());
         }
         if body.finish(&self.tuning) || self.is_crowded() {
@@ -59,7 +62,8 @@ impl Server {
                 .insert(header::CONNECTION, refusal::CLOSE);
         }
         let status = response.status();
-        self.health.answered(found.map(|(at, _)| at), status);
+        let counts = found.map(|path| &*path.answers);
+        self.health.answered(counts, status);
         // The query may hold secrets.
         tracing::debug!(
             method = %head.method,
@@ -73,6 +77,7 @@ impl Server {
 
     async fn take(
         &self,
+        paths: &Paths,
         path: &Path,
         head: &Parts,
         body: &mut Inbound,
@@ -94,7 +99,7 @@ impl Server {
             None => None,
         };
         body.check(path.max_body)?;
-        let told = self.told(head)?;
+        let told = told(paths, head)?;
         let _turn = path.requests.try_acquire().map_err(|_| refusal::busy())?;
         let mut room = self.budget.room(&path.share);
         let data = body.read(path.max_body, &mut room, &self.tuning).await?;
@@ -157,20 +162,20 @@ impl Server {
         }
     }
 
-    fn told(&self, head: &Parts) -> Result<Told, Refusal> {
-        let parameters = self.paths.parameters(head.uri.path()).map_err(|name| {
-            Refusal::new(
-                StatusCode::BAD_REQUEST,
-                format!("`{name}` of the path is not UTF-8; percent-encode its UTF-8 bytes"),
-            )
-        })?;
-        event::told(&head.headers, parameters)
-    }
-
     /// Whether so many connections are open that none is kept for its next request.
     fn is_crowded(&self) -> bool {
         self.connections.available_permits() < self.tuning.connections / 4
     }
+}
+
+fn told(paths: &Paths, head: &Parts) -> Result<Told, Refusal> {
+    let parameters = paths.parameters(head.uri.path()).map_err(|name| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("`{name}` of the path is not UTF-8; percent-encode its UTF-8 bytes"),
+        )
+    })?;
+    event::told(&head.headers, parameters)
 }
 
 /// Whether the request is one that this server understands.

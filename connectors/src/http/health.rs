@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -35,50 +35,52 @@ pub struct Count {
 }
 
 /// A handle on the status of the source. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Inner>);
 
 /// How many answers there were of each status.
-type Statuses = Mutex<BTreeMap<u16, u64>>;
+pub(super) type Statuses = Mutex<BTreeMap<u16, u64>>;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     listening: AtomicBool,
     connections: AtomicU64,
     turned_away: AtomicU64,
-    /// By path; the last is for those that the plan does not have.
-    counts: Vec<(Option<String>, Statuses)>,
+    /// By path; those of paths that the plan does not have any more stay.
+    counts: Mutex<BTreeMap<String, Arc<Statuses>>>,
+    /// Of paths that the plan does not have.
+    unknown: Statuses,
 }
 
 impl Health {
-    pub(super) fn new(paths: Vec<String>) -> Health {
-        let known = paths.into_iter().map(Some);
-        let paths = known.chain([None]);
-        Health(Arc::new(Inner {
-            listening: AtomicBool::new(false),
-            connections: AtomicU64::new(0),
-            turned_away: AtomicU64::new(0),
-            counts: paths.map(|path| (path, Mutex::default())).collect(),
-        }))
-    }
-
     /// The status now.
     pub fn status(&self) -> Status {
         let mut requests = Vec::new();
-        for (path, counts) in &self.0.counts {
-            let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-            requests.extend(counts.iter().map(|(status, requests)| Count {
-                path: path.clone(),
+        let mut add = |path: Option<&String>, counts: &Statuses| {
+            requests.extend(lock(counts).iter().map(|(status, requests)| Count {
+                path: path.cloned(),
                 status: *status,
                 requests: *requests,
             }));
+        };
+        for (path, counts) in &*lock(&self.0.counts) {
+            add(Some(path), counts);
         }
+        add(None, &self.0.unknown);
         Status {
             listening: self.0.listening.load(Relaxed),
             connections: self.0.connections.load(Relaxed),
             turned_away: self.0.turned_away.load(Relaxed),
             requests,
         }
+    }
+
+    /// Where answers to requests of a path are counted.
+    pub(super) fn of(&self, path: &str) -> Arc<Statuses> {
+        lock(&self.0.counts)
+            .entry(path.to_owned())
+            .or_default()
+            .clone()
     }
 
     pub(super) fn listening(&self, yes: bool) {
@@ -95,13 +97,15 @@ impl Health {
         self.0.turned_away.fetch_add(1, Relaxed);
     }
 
-    /// Counts an answer to a request of the path of this number.
-    pub(super) fn answered(&self, path: Option<usize>, status: StatusCode) {
-        let at = path.unwrap_or(self.0.counts.len() - 1);
-        let (_, counts) = &self.0.counts[at];
-        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry(status.as_u16()).or_default() += 1;
+    /// Counts an answer to a request of a path.
+    pub(super) fn answered(&self, path: Option<&Statuses>, status: StatusCode) {
+        let counts = path.unwrap_or(&self.0.unknown);
+        *lock(counts).entry(status.as_u16()).or_default() += 1;
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A connection that is open.

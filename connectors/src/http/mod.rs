@@ -51,6 +51,7 @@ mod tests;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use rustix::process::{Resource, getrlimit};
 use tidemill_core::intake::Calls;
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -69,10 +70,21 @@ use tuning::Tuning;
 /// The source of events that are HTTP requests.
 pub struct HttpConnector {
     address: SocketAddr,
-    paths: Paths,
+    routes: Routes,
     tuning: Tuning,
+}
+
+/// The paths that the source serves, to be changed while it runs. Clones share them.
+#[derive(Clone)]
+pub struct Routes {
+    paths: Arc<ArcSwap<Paths>>,
+    /// Of one path.
+    requests: usize,
     health: Health,
 }
+
+/// Paths that can be served.
+pub struct Prepared(Paths);
 
 /// The source with its address taken. Clients connect already, and wait.
 pub struct Bound {
@@ -98,18 +110,27 @@ impl HttpConnector {
         routes: Vec<Route>,
         tuning: Tuning,
     ) -> Result<HttpConnector, Error> {
-        let paths = Paths::new(routes, tuning.connections / 2)?;
+        let (health, requests) = (Health::default(), tuning.connections / 2);
+        let paths = Paths::new(routes, requests, &health)?;
         Ok(HttpConnector {
             address,
-            health: Health::new(paths.patterns()),
-            paths,
+            routes: Routes {
+                paths: Arc::new(ArcSwap::from_pointee(paths)),
+                requests,
+                health,
+            },
             tuning,
         })
     }
 
+    /// The paths, to change them.
+    pub fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+
     /// What the connector says of itself.
     pub fn health(&self) -> Health {
-        self.health.clone()
+        self.routes.health.clone()
     }
 
     /// Takes the address.
@@ -125,6 +146,19 @@ impl HttpConnector {
     }
 }
 
+impl Routes {
+    /// Looks whether these can be served, and their secrets up; blocks while it does.
+    pub fn prepare(&self, routes: Vec<Route>) -> Result<Prepared, Error> {
+        Paths::new(routes, self.requests, &self.health).map(Prepared)
+    }
+
+    /// Serves these and no others from now on. Requests under way end by the path that they came to; they
+    /// do not count among those that the new paths let in.
+    pub fn replace(&self, prepared: Prepared) {
+        self.paths.store(Arc::new(prepared.0));
+    }
+}
+
 impl Bound {
     /// The address that was taken, with its real port if the plan's is 0.
     pub fn local_addr(&self) -> SocketAddr {
@@ -134,17 +168,12 @@ impl Bound {
     /// Serves until `stop` is cancelled. Then the address is free, and requests under way have
     /// `drain` to end before they are cut off.
     pub async fn run(self, intake: Arc<dyn Calls>, stop: CancellationToken, drain: Duration) {
-        let HttpConnector {
-            paths,
-            tuning,
-            health,
-            ..
-        } = self.connector;
+        let HttpConnector { routes, tuning, .. } = self.connector;
         let server = Server {
-            paths,
+            paths: routes.paths,
             budget: Budget::new(tuning.bodies),
             intake,
-            health,
+            health: routes.health,
             connections: Arc::new(Semaphore::new(tuning.connections)),
             tuning,
         };

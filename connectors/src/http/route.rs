@@ -16,7 +16,12 @@ use tokio::sync::Semaphore;
 
 use crate::bucket::Hook;
 
-use super::{budget::Share, error::Error, verify::Verifier};
+use super::{
+    budget::Share,
+    error::Error,
+    health::{Health, Statuses},
+    verify::Verifier,
+};
 
 /// A trigger that listens to HTTP.
 #[derive(Clone, Debug)]
@@ -84,6 +89,8 @@ pub(super) struct Path {
     pub(super) share: Share,
     /// How many more requests may be under way.
     pub(super) requests: Semaphore,
+    /// The answers that it gave.
+    pub(super) answers: Arc<Statuses>,
 }
 
 impl Path {
@@ -94,7 +101,7 @@ impl Path {
     }
 }
 
-/// All paths.
+/// All paths of a plan.
 pub(super) struct Paths {
     router: Router<usize>,
     all: Vec<Path>,
@@ -102,7 +109,11 @@ pub(super) struct Paths {
 
 impl Paths {
     /// Looks up the secrets, and blocks while it does.
-    pub(super) fn new(routes: Vec<Route>, requests: usize) -> Result<Paths, Error> {
+    pub(super) fn new(
+        routes: Vec<Route>,
+        requests: usize,
+        health: &Health,
+    ) -> Result<Paths, Error> {
         let mut paths = Paths {
             router: Router::new(),
             all: Vec::new(),
@@ -116,7 +127,7 @@ impl Paths {
             let known = |path: &Path| path.pattern == source.path;
             let at = match paths.all.iter().position(known) {
                 Some(at) => at,
-                None => paths.add(&trigger, &source, hook, requests)?,
+                None => paths.add(&trigger, &source, hook, requests, health)?,
             };
             let methods = &mut paths.all[at].methods;
             for method in source.methods {
@@ -132,6 +143,7 @@ impl Paths {
         plan: &HttpSource,
         hook: Option<Hook>,
         requests: usize,
+        health: &Health,
     ) -> Result<usize, Error> {
         let at = self.all.len();
         let wrong = |source| Error::Path {
@@ -155,18 +167,15 @@ impl Paths {
             hook,
             share: Share::new(max_body),
             requests: Semaphore::new(requests),
+            answers: health.of(&plan.path),
         });
         Ok(at)
     }
 
-    pub(super) fn patterns(&self) -> Vec<String> {
-        self.all.iter().map(|path| path.pattern.clone()).collect()
-    }
-
-    /// The path that a request is for, and its number.
-    pub(super) fn find(&self, path: &str) -> Option<(usize, &Path)> {
+    /// The path that a request is for.
+    pub(super) fn find(&self, path: &str) -> Option<&Path> {
         let at = *self.router.at(path).ok()?.value;
-        Some((at, &self.all[at]))
+        Some(&self.all[at])
     }
 
     /// The path parameters of a request, decoded, as headers of its event; the error names one that

@@ -24,6 +24,7 @@ use wasmtime::{
 
 use crate::{
     bind::handler::{self, BATCH_HANDLER, HANDLER, One, OneAnswer},
+    cache::digest,
     engine::Shared,
     load::Problem,
     state::State,
@@ -141,6 +142,12 @@ impl Function {
     /// The SHA-256 of the component's bytes, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.0.digest
+    }
+
+    /// Whether loading these bytes with these limits and settings would come to the same.
+    pub fn is_made_of(&self, bytes: &[u8], limits: Limits, config: &[(String, String)]) -> bool {
+        let loaded = &self.0;
+        *loaded.config == *config && loaded.limits == limits && loaded.digest == digest(bytes)
     }
 
     /// Whether the component can be called for this, to be asked when it is deployed.

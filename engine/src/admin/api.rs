@@ -110,7 +110,8 @@ pub(super) async fn purge(State(admin): State<Arc<Admin>>, Path(id): Path<Delive
 }
 
 pub(super) async fn buckets(State(admin): State<Arc<Admin>>) -> Response {
-    let buckets = admin.sources.iter().filter_map(SourceHealth::bucket);
+    let sources = admin.sources.all();
+    let buckets = sources.iter().filter_map(SourceHealth::bucket);
     Json(buckets.collect::<Vec<_>>()).into_response()
 }
 

@@ -23,7 +23,14 @@ use tidemill_config::reference::Secret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{dispatcher::Dispatcher, metrics::Metrics, sources::SourceHealth, views::Refusal};
+use crate::{
+    dispatcher::Dispatcher,
+    metrics::Metrics,
+    reload::{PlanStatus, Status},
+    roster::Healths,
+    sources::SourceHealth,
+    views::Refusal,
+};
 
 /// The largest body of a request: an event of the largest payload, as JSON.
 const BODY: usize = 16 << 20;
@@ -35,7 +42,9 @@ pub struct Admin {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The sources, for `/readyz`.
-    pub sources: Vec<SourceHealth>,
+    pub sources: Healths,
+    /// The plan that runs.
+    pub plan: Status,
     /// What clients must show.
     pub token: Option<Secret>,
     /// The engine is stopping.
@@ -148,6 +157,7 @@ struct Readiness {
     ready: bool,
     stopping: bool,
     journal_full: bool,
+    plan: PlanStatus,
     sources: Vec<SourceState>,
 }
 
@@ -167,7 +177,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
             state,
         }
     };
-    let sources: Vec<SourceState> = admin.sources.iter().map(source).collect();
+    let sources: Vec<SourceState> = admin.sources.all().iter().map(source).collect();
     let (stopping, journal_full) = (admin.stop.is_cancelled(), admin.dispatcher.is_full());
     let ready = !stopping && !journal_full && sources.iter().all(|source| source.ready);
     let status = if ready {
@@ -181,6 +191,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
             ready,
             stopping,
             journal_full,
+            plan: admin.plan.get(),
             sources,
         }),
     )
@@ -200,7 +211,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     metrics
         .running
         .set(i64::try_from(admin.dispatcher.running()).unwrap_or(i64::MAX));
-    for source in &admin.sources {
+    for source in admin.sources.all().iter() {
         metrics.source_ready(&source.source, source.look().0);
         source.measure(metrics);
     }

@@ -8,23 +8,29 @@ use tidemill_config::plan::Plan;
 use tidemill_core::limits;
 use tidemill_journal::DataLock;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{Failure, admin_token, load};
 use crate::{
     admin::{self, Admin},
     assemble::{self, Assembled, Selection},
     clock,
-    dispatcher::{Dispatcher, intake::EngineIntake},
+    dispatcher::Dispatcher,
     logging::{self, LogFormat},
+    reload::{self, Reloader, Seen, Status, components},
     retention,
+    roster::Roster,
 };
 
 /// The stack of the engine's own threads, in bytes; those of libraries have more.
 const WORKER_STACK: usize = 2 << 20;
 
 pub(super) fn run(file: &Path, log: LogFormat) -> Result<(), Failure> {
+    let mut seen = Seen::default();
+    // Before they are read, so that no change is missed.
+    seen.look(file);
     let plan = load(file)?;
+    components(&plan).for_each(|component| seen.look(&component));
     refuse_not_built(&plan)?;
     logging::start(log);
     raise_file_limit();
@@ -32,7 +38,7 @@ pub(super) fn run(file: &Path, log: LogFormat) -> Result<(), Failure> {
         .thread_stack_size(WORKER_STACK)
         .enable_all()
         .build()?;
-    let done = runtime.block_on(engine(&plan));
+    let done = runtime.block_on(engine(file, &plan, seen));
     // Whatever still blocks a thread has nothing left to do.
     runtime.shutdown_background();
     done
@@ -66,7 +72,8 @@ fn raise_file_limit() {
     }
 }
 
-async fn engine(plan: &Plan) -> Result<(), Failure> {
+async fn engine(file: &Path, plan: &Plan, seen: Seen) -> Result<(), Failure> {
+    let hangups = reload::hangups()?;
     let mut lock = DataLock::acquire(&plan.engine.data, clock::now())?;
     let listener = admin::bind(plan.engine.admin).await?;
     let address = listener.local_addr()?;
@@ -76,18 +83,30 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
     let signalled = tokio::spawn(until_signalled(stop.clone())?);
     let Assembled {
         dispatcher,
+        units,
+        routes,
         journal,
         metrics,
-        sources,
+        builder,
+        built,
     } = assemble::assemble(plan, Selection::All, &stop)
         .await
         .map_err(assemble::StartErrors::into_error)?;
 
+    let mut roster = Roster::new(dispatcher.clone(), stop.clone());
+    let mut http = None;
+    if !routes.is_empty() {
+        let (source, routes) = assemble::http_source(&plan.engine, routes).await?;
+        roster.start_http(source);
+        http = Some(routes);
+    }
+    let status = Status::new(clock::now());
     let admin_stopped = CancellationToken::new();
     let admin = Admin {
         dispatcher: dispatcher.clone(),
         metrics: metrics.clone(),
-        sources: sources.iter().map(|source| source.health.clone()).collect(),
+        sources: roster.healths(),
+        plan: status.clone(),
         token,
         stop: stop.clone(),
     };
@@ -98,28 +117,36 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
     ));
     lock.set_admin(address.to_string())?;
 
-    let running = TaskTracker::new();
-    let intake = Arc::new(EngineIntake(dispatcher.clone()));
-    for source in sources {
-        running.spawn(source.run(intake.clone(), stop.clone()));
-    }
+    roster.start(units);
     tracing::info!(
         data = %plan.engine.data.display(), admin = %address,
         triggers = plan.triggers.len(), functions = plan.functions.len(), "tidemill runs"
     );
-    running.spawn(retention::keep(
+    let keeping = tokio::spawn(retention::keep(
         journal.clone(),
         metrics.clone(),
         plan.engine.retention,
         stop.clone(),
     ));
-    running.close();
     let watching = tokio::spawn(until_broken(dispatcher.clone(), stop.clone()));
+    let reloader = Reloader {
+        file: file.to_owned(),
+        plan: plan.clone(),
+        builder,
+        built,
+        roster,
+        http,
+        dispatcher: dispatcher.clone(),
+        metrics,
+        status,
+    };
+    let reloading = tokio::spawn(reloader.run(hangups, seen, stop.clone()));
     // A task of its own: waking it from the others is then no matter of the kernel, and it is woken by
     // every event.
     let (driver, drain) = (dispatcher.clone(), plan.engine.drain);
     let drained = tokio::spawn(async move { driver.drive(drain).await }).await?;
-    if tokio::time::timeout(limits::SOURCE_STOP, running.wait())
+    let roster = reloading.await?;
+    if tokio::time::timeout(limits::SOURCE_STOP, roster.ended())
         .await
         .is_err()
     {
@@ -132,6 +159,7 @@ async fn engine(plan: &Plan) -> Result<(), Failure> {
         .ok();
     signalled.abort();
     watching.abort();
+    keeping.await?;
     journal.close();
     if let Some(reason) = dispatcher.broken() {
         return Err(Failure::Failed(

@@ -23,7 +23,7 @@ use super::{
     locks::{HeldKeys, StoreKey},
     settle::usage,
 };
-use crate::{clock, functions::Deployed, trace};
+use crate::{clock, functions::Deployed, objects::Objects, trace};
 
 /// An event that runs, and why.
 pub(super) struct Running<'a> {
@@ -54,6 +54,8 @@ pub(super) struct Attempt {
     pub _locks: Option<HeldKeys>,
     /// When it began.
     pub started: Timestamp,
+    /// The buckets as they were then.
+    pub objects: Arc<Objects>,
 }
 
 /// A batch that gave no answers, or none that could be committed: it is to be split.
@@ -74,11 +76,12 @@ impl Dispatcher {
             true => None,
             false => Some(self.locks.acquire(keys.clone()).await),
         };
+        let objects = self.objects();
         let started = clock::now();
         let host = Arc::new(AttemptHost {
             function: first.function.clone(),
             journal: self.journal.clone(),
-            objects: self.objects.clone(),
+            objects: objects.clone(),
             locks: self.locks.clone(),
             held: keys,
             events: runs.iter().map(host_event).collect(),
@@ -121,6 +124,7 @@ impl Dispatcher {
             effects: host.take_effects(),
             _locks: locks,
             started,
+            objects,
         })
     }
 

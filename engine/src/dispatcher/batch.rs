@@ -18,7 +18,7 @@ use super::{
     attempt::{Broke, Running},
     complete::Ran,
     deliver::running,
-    held::HeldDelivery,
+    held::{HeldDelivery, running_held},
 };
 
 /// A delivery of a batch.
@@ -32,14 +32,17 @@ enum Member {
 impl Dispatcher {
     /// Runs these deliveries of a queue together. Which of them took part, and which of these are to
     /// run again.
-    pub(super) async fn run_batch(&self, start: Start, seqs: Vec<Seq>) -> (Vec<Seq>, Vec<Waiting>) {
-        let trigger = start.queue / Queue::PER_TRIGGER;
+    pub(super) async fn run_batch(
+        &self,
+        start: Start,
+        seqs: Vec<Seq>,
+        trigger: &Trigger,
+    ) -> (Vec<Seq>, Vec<Waiting>) {
         let held = Queue::is_held(start.queue);
         let seqs = match held {
-            true => self.take_together(trigger, &seqs),
+            true => self.take_together(Queue::trigger(start.queue), &seqs),
             false => seqs,
         };
-        let trigger = &self.triggers[trigger];
         let mut again = Vec::new();
         let members = match held {
             true => self.gather_held(&seqs, &mut again).await,
@@ -53,7 +56,7 @@ impl Dispatcher {
             }
             let runs = part
                 .iter()
-                .map(|member| self.member_running(start, trigger, member));
+                .map(|member| member_running(start, trigger, member));
             let runs: Vec<Running<'_>> = runs.collect();
             match self.run_to_commit(&runs).await {
                 Ok(ran) => {
@@ -134,18 +137,6 @@ impl Dispatcher {
         still
     }
 
-    fn member_running<'a>(
-        &'a self,
-        start: Start,
-        trigger: &'a Trigger,
-        member: &'a Member,
-    ) -> Running<'a> {
-        match member {
-            Member::Journaled(delivery, pinned) => running(start, trigger, delivery, *pinned),
-            Member::Held(held) => self.running_held(start, held),
-        }
-    }
-
     /// It waits for its next run within the batch, and may be parked meanwhile.
     async fn rest(&self, member: &Member) {
         if let Member::Held(held) = member {
@@ -178,11 +169,18 @@ impl Dispatcher {
         for (member, ran) in ended {
             let later = match member {
                 Member::Journaled(delivery, _) => self.settle(trigger, &delivery, ran).await,
-                Member::Held(held) => self.settle_held(&held, ran).await,
+                Member::Held(held) => self.settle_held(trigger, &held, ran).await,
             };
             again.extend(later);
         }
         rest
+    }
+}
+
+fn member_running<'a>(start: Start, trigger: &'a Trigger, member: &'a Member) -> Running<'a> {
+    match member {
+        Member::Journaled(delivery, pinned) => running(start, trigger, delivery, *pinned),
+        Member::Held(held) => running_held(start, trigger, held),
     }
 }
 

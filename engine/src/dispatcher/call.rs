@@ -75,6 +75,12 @@ impl Calls {
         }
     }
 
+    /// Whether it is the number of a call: they are even, and those of held deliveries odd, since both
+    /// wait in one queue if a trigger goes from one kind of source to the other.
+    pub(super) fn is_call(seq: Seq) -> bool {
+        seq % 2 == 0
+    }
+
     fn enter(&self, trigger: usize, key: &str) -> Option<InFlight> {
         let own = (trigger, key.to_owned());
         lock(&self.in_flight).insert(own.clone()).then(|| InFlight {
@@ -91,7 +97,7 @@ impl Calls {
             return None;
         }
         *count += 1;
-        waiting.last += 1;
+        waiting.last += 2;
         let seq = waiting.last;
         waiting.requests.insert(seq, request);
         Some(seq)
@@ -127,12 +133,10 @@ impl Dispatcher {
     /// Takes a call, and waits for its end.
     pub(super) async fn call(&self, call: Call) -> Result<Answer, IntakeError> {
         self.open()?;
-        let index = self.queues.get(&call.trigger).copied();
-        let Some(index) = index.map(|queue| queue / Queue::PER_TRIGGER) else {
-            let text = format!("there is no trigger `{}`", call.trigger);
-            return Err(IntakeError::Failed(text));
-        };
-        let trigger = &self.triggers[index];
+        let table = self.table.load_full();
+        // Its path is about to go, too.
+        let index = table.place(&call.trigger).ok_or(IntakeError::Stopping)?;
+        let trigger = &table.triggers[index];
         let parsed = Parsed::new(&call.event);
         if !trigger.matches(&parsed) {
             self.metrics.unmatched(&trigger.source);
@@ -213,14 +217,13 @@ impl Dispatcher {
     }
 
     /// Runs the call whose turn has come.
-    pub(super) async fn answer(&self, start: Start) {
+    pub(super) async fn answer(&self, start: Start, trigger: &Trigger) {
         let Some(request) = self.calls.take(start.seq) else {
             return;
         };
         if request.answer.is_closed() {
             return;
         }
-        let trigger = &self.triggers[request.trigger];
         let running = Running {
             start: Some(start),
             function: &trigger.function,

@@ -283,17 +283,17 @@ impl Dispatcher {
         let mut written = Vec::new();
         for ((bucket, key), event, content) in attempt.effects.objects(ok) {
             let hops = runs[event].event.hops + 1;
-            let feeds_back = self.objects.feeds_back(bucket);
+            let feeds_back = attempt.objects.feeds_back(bucket);
             if feeds_back {
                 self.hops.announce(bucket, key, hops);
             }
             let done = match content {
-                Some(content) => self
+                Some(content) => attempt
                     .objects
                     .put(bucket, key, content.clone(), hops)
                     .await
                     .map(Some),
-                None => self.objects.delete(bucket, key).await.map(|()| None),
+                None => attempt.objects.delete(bucket, key).await.map(|()| None),
             };
             if let Some(etag) = done.map_err(|error| (event, error.chain()))?
                 && feeds_back

@@ -18,7 +18,7 @@ use crate::clock;
 
 impl Dispatcher {
     /// Runs the delivery once; what is returned is to run again.
-    pub(super) async fn deliver(&self, start: Start) -> Option<Waiting> {
+    pub(super) async fn deliver(&self, start: Start, trigger: &Trigger) -> Option<Waiting> {
         let mut delivery = match self.take(start.seq).await {
             Ok(delivery) => delivery,
             Err(later) => return later,
@@ -27,7 +27,6 @@ impl Dispatcher {
             let action = action.clone();
             return self.publish(delivery, &action).await;
         }
-        let trigger = self.trigger(&delivery.trigger)?;
         let pinned = self.prepare(trigger, &mut delivery).await?;
         let ran = self
             .run_one(running(start, trigger, &delivery, pinned))

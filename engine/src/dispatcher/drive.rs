@@ -9,7 +9,7 @@ use tidemill_core::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Dispatcher, Listens, Queue};
+use super::{Dispatcher, Queue, Trigger, call::Calls};
 use crate::clock;
 
 /// How long the driver waits before it asks the journal again for a page it could not read.
@@ -26,13 +26,6 @@ impl Dispatcher {
     /// Starts deliveries until told to stop, then waits for the running ones, at most `drain`.
     pub async fn drive(self: &Arc<Self>, drain: Duration) -> Drained {
         let tasks = TaskTracker::new();
-        let names: Vec<String> = {
-            let mut names = vec![String::new(); self.triggers.len() * Queue::PER_TRIGGER];
-            for (name, index) in &self.queues {
-                names[*index].clone_from(name);
-            }
-            names
-        };
         let accounts = self.clone();
         tasks.spawn(async move {
             while !accounts.stop.is_cancelled() {
@@ -41,26 +34,32 @@ impl Dispatcher {
         });
         while !self.stop.is_cancelled() {
             let now = clock::now();
-            let step = self.lock().next(now);
+            let (step, table) = {
+                let mut dispatch = self.lock();
+                (dispatch.next(now), self.table.load())
+            };
             match step {
                 Step::Start { queue, seq } => {
-                    let this = self.clone();
+                    let (this, trigger) = (self.clone(), table.trigger(queue).clone());
                     // In a box: it is large, and would be copied on its way into the task, and out of it.
-                    tasks.spawn(Box::pin(this.run(queue, seq)));
+                    tasks.spawn(Box::pin(this.run(queue, seq, trigger)));
                 }
                 Step::StartBatch { queue, seqs } => {
-                    let this = self.clone();
-                    tasks.spawn(Box::pin(this.run_together(queue, seqs)));
+                    let (this, trigger) = (self.clone(), table.trigger(queue).clone());
+                    tasks.spawn(Box::pin(this.run_together(queue, seqs, trigger)));
                 }
                 Step::Load {
                     queue,
                     after,
                     limit,
                 } => {
-                    let (this, name) = (self.clone(), names[queue].clone());
+                    let (this, name) = (self.clone(), table.queue_name(queue));
                     tasks.spawn(async move { this.load(queue, &name, after, limit).await });
                 }
-                Step::Wait(until) => self.wait(until, now).await,
+                Step::Wait(until) => {
+                    drop(table);
+                    self.wait(until, now).await;
+                }
             }
         }
         self.calls.dismiss();
@@ -94,12 +93,12 @@ impl Dispatcher {
     }
 
     /// Runs one delivery to the end of its attempt; what is cut off is pending still.
-    async fn run(self: Arc<Self>, queue: usize, seq: Seq) {
+    async fn run(self: Arc<Self>, queue: usize, seq: Seq, trigger: Arc<Trigger>) {
         let start = Start::new(queue, seq);
         let again = async {
             match Queue::is_held(queue) {
-                true => self.run_outside(start).await,
-                false => self.deliver(start).await,
+                true => self.run_outside(start, &trigger).await,
+                false => self.deliver(start, &trigger).await,
             }
         };
         // Where it is: it is large.
@@ -114,9 +113,9 @@ impl Dispatcher {
     }
 
     /// Runs a batch, likewise.
-    async fn run_together(self: Arc<Self>, queue: usize, seqs: Vec<Seq>) {
+    async fn run_together(self: Arc<Self>, queue: usize, seqs: Vec<Seq>, trigger: Arc<Trigger>) {
         let start = Start::new(queue, seqs.first().copied().unwrap_or_default());
-        let batch = self.run_batch(start, seqs);
+        let batch = self.run_batch(start, seqs, &trigger);
         let ended = self.kill.run_until_cancelled(pin!(batch)).await;
         let (took_part, again) = ended.unwrap_or_default();
         let mut dispatch = self.lock();
@@ -129,13 +128,13 @@ impl Dispatcher {
     }
 
     /// Runs what the journal does not keep.
-    async fn run_outside(&self, start: Start) -> Option<Waiting> {
-        match self.triggers[start.queue / Queue::PER_TRIGGER].listens {
-            Listens::Requests(_) => {
-                self.answer(start).await;
+    async fn run_outside(&self, start: Start, trigger: &Trigger) -> Option<Waiting> {
+        match Calls::is_call(start.seq) {
+            true => {
+                self.answer(start, trigger).await;
                 None
             }
-            _ => self.run_held(start).await,
+            false => self.run_held(start, trigger).await,
         }
     }
 

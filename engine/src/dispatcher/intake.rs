@@ -1,6 +1,10 @@
 //! Match and accept: an offered event becomes deliveries that are durable.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use tidemill_core::{
     BoxFuture,
@@ -13,21 +17,92 @@ use tidemill_core::{
 };
 use tidemill_journal::{Accepted, Found, JournalError, Noted, Unit, UnitResult};
 
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
 use super::Dispatcher;
 use crate::{clock, trace};
 
-/// The intake, as connectors see it.
-pub struct EngineIntake(pub Arc<Dispatcher>);
+/// The intake, as a source sees it.
+pub struct EngineIntake {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    /// The number of the source.
+    pub(super) source: SourceNumber,
+    /// The source is to stop.
+    pub(super) closed: CancellationToken,
+}
+
+/// A source, among all that there ever were.
+pub type SourceNumber = u64;
+
+impl EngineIntake {
+    /// The intake of a source, until it is told to stop. Its number tells it from all others.
+    pub fn new(
+        dispatcher: Arc<Dispatcher>,
+        source: SourceNumber,
+        closed: CancellationToken,
+    ) -> EngineIntake {
+        EngineIntake {
+            dispatcher,
+            source,
+            closed,
+        }
+    }
+}
+
+/// What goes on by itself when whoever waits for it goes, a client or a source that stops: of what the
+/// journal has, the dispatch must hear.
+struct ToTheEnd<T: Send + 'static> {
+    future: Option<BoxFuture<'static, T>>,
+    begun: bool,
+}
+
+impl<T: Send> ToTheEnd<T> {
+    fn of(future: impl Future<Output = T> + Send + 'static) -> ToTheEnd<T> {
+        ToTheEnd {
+            future: Some(Box::pin(future)),
+            begun: false,
+        }
+    }
+}
+
+impl<T: Send> Future for ToTheEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        self.begun = true;
+        let future = self
+            .future
+            .as_mut()
+            .expect("it is not polled after its end");
+        let poll = future.as_mut().poll(context);
+        if poll.is_ready() {
+            self.future = None;
+        }
+        poll
+    }
+}
+
+impl<T: Send + 'static> Drop for ToTheEnd<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take().filter(|_| self.begun)
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(future);
+        }
+    }
+}
 
 impl Intake for EngineIntake {
     fn offer(&self, offer: Offer) -> BoxFuture<'_, Result<Receipt, IntakeError>> {
-        Box::pin(self.0.accept(offer))
+        let dispatcher = self.dispatcher.clone();
+        Box::pin(ToTheEnd::of(async move { dispatcher.accept(offer).await }))
     }
 }
 
 impl Calls for EngineIntake {
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Answer, IntakeError>> {
-        Box::pin(self.0.call(call))
+        Box::pin(self.dispatcher.call(call))
     }
 }
 
@@ -37,7 +112,7 @@ impl Ledgers for EngineIntake {
         bucket: &str,
         keys: Vec<String>,
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>> {
-        let entries = self.0.journal.ledger(bucket, keys);
+        let entries = self.dispatcher.journal.ledger(bucket, keys);
         Box::pin(async move { entries.await.map_err(refusal) })
     }
 
@@ -47,7 +122,7 @@ impl Ledgers for EngineIntake {
         after: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>> {
-        let entries = self.0.journal.ledger_page(bucket, after, limit);
+        let entries = self.dispatcher.journal.ledger_page(bucket, after, limit);
         Box::pin(async move { entries.await.map_err(refusal) })
     }
 
@@ -58,7 +133,10 @@ impl Ledgers for EngineIntake {
         until: Option<String>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LedgerEntry>, IntakeError>> {
-        let entries = self.0.journal.ledger_range(bucket, after, until, limit);
+        let entries = self
+            .dispatcher
+            .journal
+            .ledger_range(bucket, after, until, limit);
         Box::pin(async move { entries.await.map_err(refusal) })
     }
 
@@ -72,11 +150,11 @@ impl Ledgers for EngineIntake {
             noted: Some(Noted { bucket, objects }),
             ..Unit::default()
         };
-        Box::pin(self.0.noted(unit))
+        Box::pin(self.dispatcher.noted(unit))
     }
 
     fn bucket(&self, bucket: &str) -> BoxFuture<'_, Result<Option<BucketState>, IntakeError>> {
-        let state = self.0.journal.bucket(bucket);
+        let state = self.dispatcher.journal.bucket(bucket);
         Box::pin(async move { state.await.map_err(refusal) })
     }
 
@@ -85,7 +163,7 @@ impl Ledgers for EngineIntake {
             buckets: vec![step],
             ..Unit::default()
         };
-        Box::pin(self.0.noted(unit))
+        Box::pin(self.dispatcher.noted(unit))
     }
 
     fn gone(
@@ -94,14 +172,14 @@ impl Ledgers for EngineIntake {
         before: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Gone, IntakeError>> {
-        let gone = self.0.journal.gone(bucket, before, limit);
+        let gone = self.dispatcher.journal.gone(bucket, before, limit);
         Box::pin(async move { gone.await.map_err(refusal) })
     }
 }
 
 impl Cursors for EngineIntake {
     fn cursor(&self, schedule: &str) -> BoxFuture<'_, Result<Option<Cursor>, IntakeError>> {
-        let cursor = self.0.journal.cursor(schedule);
+        let cursor = self.dispatcher.journal.cursor(schedule);
         Box::pin(async move { cursor.await.map_err(refusal) })
     }
 
@@ -111,13 +189,13 @@ impl Cursors for EngineIntake {
             ..Unit::default()
         };
         Box::pin(async move {
-            let result = self.0.offered(&[unit].into()).await?;
+            let result = self.dispatcher.offered(&[unit].into()).await?;
             Ok(matches!(result, UnitResult::Committed { .. }))
         })
     }
 
     fn is_busy(&self, trigger: &str) -> BoxFuture<'_, Result<bool, IntakeError>> {
-        let busy = self.0.journal.is_busy(trigger);
+        let busy = self.dispatcher.journal.is_busy(trigger);
         Box::pin(async move { busy.await.map_err(refusal) })
     }
 }
@@ -144,6 +222,10 @@ impl Dispatcher {
             mark,
             due,
         } = offer;
+        if self.table.load().listeners(&source).is_empty() {
+            // The plan has changed, and the source is about to be told.
+            return Err(IntakeError::Stopping);
+        }
         event.traceparent.get_or_insert_with(trace::new_traceparent);
         let (mut ledger, mut cursors, mut remember) = (Vec::new(), Vec::new(), false);
         match mark {
@@ -237,7 +319,7 @@ impl Dispatcher {
         else {
             return Ok(0);
         };
-        if !self.objects.feeds_back(&step.bucket) {
+        if !self.table.load().objects.feeds_back(&step.bucket) {
             return Ok(0);
         }
         match self.hops.get(&step.bucket, &step.to.key) {

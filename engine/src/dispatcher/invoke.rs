@@ -39,7 +39,7 @@ impl Dispatcher {
     /// Runs the function once with the event. Its effects are committed if it ends ok; a failure is
     /// told and neither retried nor kept. None, if there is no such function.
     pub async fn invoke(&self, function: &str, event: Event) -> Option<Invoked> {
-        let function = self.functions.get(function)?;
+        let function = &self.table.load().functions.get(function)?.clone();
         let running = Running {
             start: None,
             function,

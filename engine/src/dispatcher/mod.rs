@@ -24,57 +24,52 @@ mod outbox;
 pub mod redrive;
 mod route;
 mod settle;
+mod table;
 mod trigger;
 mod usage;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use arc_swap::ArcSwap;
 use tidemill_core::{
-    destination::Destination,
-    dispatch::{Dispatch, QueueIndex, QueueSettings, Waiting},
+    dispatch::{Dispatch, Waiting},
     identity::DeliveryId,
 };
 use tidemill_journal::{Accepted, Added, Journal, Pending};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{functions::Deployed, metrics::Metrics, objects::Objects};
+use crate::{metrics::Metrics, objects::Objects};
 
 use call::Calls;
 use held::HeldDeliveries;
 use locks::KeyLocks;
+use table::{Queue, Table};
 use usage::SpareUsage;
 
 pub use drive::Drained;
 pub use hops::HopMemory;
 pub use invoke::Invoked;
 pub use redrive::RedriveError;
+pub use table::{View, outbox_queue};
 pub use trigger::{Listens, Order, Target, Trigger, emitted_source};
 
 /// What the dispatcher is made of.
 pub struct Parts {
     /// The durable store.
     pub journal: Arc<dyn Journal>,
-    /// What listens.
-    pub triggers: Vec<Trigger>,
-    /// What runs, by name.
-    pub functions: BTreeMap<String, Arc<Deployed>>,
-    /// The buckets that handlers may reach.
-    pub objects: Arc<Objects>,
-    /// Where outbox actions go.
-    pub destination: Arc<dyn Destination>,
+    /// What of the plan it works by at first.
+    pub view: View,
     /// The hops of objects that the engine is writing.
     pub hops: Arc<HopMemory>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// The bytes of the journal at which the intake stops.
-    pub journal_limit: u64,
     /// The most attempts at a time over all functions.
     pub concurrency: usize,
     /// Stops the intake and new attempts.
@@ -84,23 +79,16 @@ pub struct Parts {
 /// The running dispatcher. One per engine, shared by all that offer, run or ask.
 pub struct Dispatcher {
     journal: Arc<dyn Journal>,
-    triggers: Vec<Trigger>,
-    functions: BTreeMap<String, Arc<Deployed>>,
-    /// The triggers of each source.
-    routes: HashMap<String, Vec<usize>>,
-    /// The journal's queues by their names; see [`Queues`].
-    queues: HashMap<String, QueueIndex>,
+    /// What of the plan it works by.
+    table: ArcSwap<Table>,
     /// Requests whose clients wait.
     calls: Calls,
     /// What brokers keep.
     held: HeldDeliveries,
     /// What attempts used that had nothing to commit.
     spare_usage: SpareUsage,
-    objects: Arc<Objects>,
-    destination: Arc<dyn Destination>,
     hops: Arc<HopMemory>,
     metrics: Arc<Metrics>,
-    journal_limit: u64,
     /// The journal passed its limit and has not yet come back to nine tenths of it.
     full: AtomicBool,
     dispatch: Mutex<Dispatch>,
@@ -114,93 +102,22 @@ pub struct Dispatcher {
     broken: watch::Sender<Option<String>>,
 }
 
-/// The outbox of a trigger is a queue of its own, so that a slow destination never takes the place
-/// of a handler. No trigger's name has a slash.
-pub fn outbox_queue(trigger: &str) -> String {
-    format!("{trigger}/outbox")
-}
-
-/// The queues of a trigger, one behind the other in the list of all.
-#[derive(Clone, Copy)]
-enum Queue {
-    /// Its deliveries in the journal.
-    Journaled,
-    /// Its outbox.
-    Outbox,
-    /// What others keep: requests whose clients wait, and events that their source holds.
-    Held,
-}
-
-impl Queue {
-    const PER_TRIGGER: usize = 3;
-
-    fn of(self, trigger: usize) -> QueueIndex {
-        trigger * Queue::PER_TRIGGER + self as usize
-    }
-
-    fn is_held(index: QueueIndex) -> bool {
-        index % Queue::PER_TRIGGER == Queue::Held as usize
-    }
-}
-
-/// How many outbox deliveries of one trigger are on their way at a time.
-const OUTBOX_CONCURRENCY: usize = 16;
-
 impl Dispatcher {
     /// Puts the parts together. Nothing runs before [`Dispatcher::drive`].
     pub fn new(parts: Parts) -> Arc<Dispatcher> {
-        let function_names: Vec<&String> = parts.functions.keys().collect();
-        let mut gates: Vec<usize> = parts
-            .functions
-            .values()
-            .map(|f| f.plan.concurrency)
-            .collect();
-        let mut settings = Vec::new();
-        let mut queues = HashMap::new();
-        let mut routes: HashMap<String, Vec<usize>> = HashMap::new();
-        for (index, trigger) in parts.triggers.iter().enumerate() {
-            routes
-                .entry(trigger.source.clone())
-                .or_default()
-                .push(index);
-            let gate = function_names.binary_search(&&trigger.function.plan.name);
-            let gate = gate.unwrap_or_default();
-            queues.insert(trigger.name.clone(), Queue::Journaled.of(index));
-            queues.insert(outbox_queue(&trigger.name), Queue::Outbox.of(index));
-            let journaled = QueueSettings {
-                gate,
-                rate: trigger.rate,
-                held: false,
-                batch: trigger.batch,
-            };
-            let outbox = QueueSettings {
-                gate: gates.len(),
-                rate: None,
-                held: false,
-                batch: None,
-            };
-            let held = QueueSettings {
-                held: true,
-                ..journaled
-            };
-            settings.extend([journaled, outbox, held]);
-            gates.push(OUTBOX_CONCURRENCY);
-        }
+        let table = Table::new(parts.view, None);
+        let mut dispatch = Dispatch::new(&[], &[], parts.concurrency);
+        let (queues, gates) = table.shape();
+        dispatch.reshape(&queues, gates);
         Arc::new(Dispatcher {
-            dispatch: Mutex::new(Dispatch::new(&settings, &gates, parts.concurrency)),
+            dispatch: Mutex::new(dispatch),
             journal: parts.journal,
-            triggers: parts.triggers,
-            functions: parts.functions,
-            routes,
-            queues,
+            table: ArcSwap::from_pointee(table),
             calls: Calls::new(),
             held: HeldDeliveries::default(),
             spare_usage: SpareUsage::default(),
-            objects: parts.objects,
-            destination: parts.destination,
             hops: parts.hops,
             metrics: parts.metrics,
-            journal_limit: parts.journal_limit,
             full: AtomicBool::new(false),
             wake: Notify::new(),
             locks: KeyLocks::default(),
@@ -216,13 +133,8 @@ impl Dispatcher {
     }
 
     /// The buckets of the plan.
-    pub fn objects(&self) -> &Objects {
-        &self.objects
-    }
-
-    /// The queues of the plan: each trigger, and each trigger's outbox.
-    pub fn queue_names(&self) -> BTreeSet<&str> {
-        self.queues.keys().map(String::as_str).collect()
+    pub fn objects(&self) -> Arc<Objects> {
+        self.table.load().objects.clone()
     }
 
     /// Why the engine cannot go on, if so.
@@ -240,18 +152,15 @@ impl Dispatcher {
     pub fn is_full(&self) -> bool {
         let bytes = self.journal.bytes();
         let was = self.full.load(Ordering::Relaxed);
-        let threshold = if was {
-            self.journal_limit / 10 * 9
-        } else {
-            self.journal_limit
-        };
+        let limit = self.table.load().journal_limit;
+        let threshold = if was { limit / 10 * 9 } else { limit };
         let full = bytes >= threshold;
         if full != was {
             self.full.store(full, Ordering::Relaxed);
             if full {
                 tracing::error!(
                     bytes,
-                    limit = self.journal_limit,
+                    limit,
                     "the journal has reached engine.journal_limit: sources wait; redrive or purge \
                      dead letters, or raise the limit"
                 );
@@ -271,11 +180,6 @@ impl Dispatcher {
         self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn trigger(&self, queue: &str) -> Option<&Trigger> {
-        self.triggers
-            .get(self.queues.get(queue)? / Queue::PER_TRIGGER)
-    }
-
     /// Tells the dispatch what a commit added, and what it released.
     fn arrived<'a>(
         &self,
@@ -291,9 +195,10 @@ impl Dispatcher {
             deliveries.map(move |delivery| (delivery.id, (one, delivery)))
         });
         let accepted: HashMap<DeliveryId, _> = accepted.collect();
+        let table = self.table.load();
         let mut dispatch = self.lock();
         for pending in released {
-            if let Some(&queue) = self.queues.get(&pending.trigger) {
+            if let Some(queue) = table.queue(&pending.trigger) {
                 let (seq, due, size) = (pending.seq, pending.due, pending.size);
                 dispatch.arrived(queue, Waiting { seq, due, size });
             }
@@ -306,7 +211,7 @@ impl Dispatcher {
                 self.metrics.dead_letter(&delivery.trigger, *cause);
                 continue;
             }
-            if let Some(&queue) = self.queues.get(&delivery.trigger)
+            if let Some(queue) = table.queue(&delivery.trigger)
                 && !blocked
             {
                 let size = one.event.size();

@@ -30,7 +30,8 @@ impl Dispatcher {
         action: &OutboxAction,
     ) -> Option<Waiting> {
         let started = clock::now();
-        let outcome = match self.destination.publish(action, &delivery.event).await {
+        let destination = self.table.load().destination.clone();
+        let outcome = match destination.publish(action, &delivery.event).await {
             Ok(()) => Outcome::Ok,
             Err(PublishError::Failed(reason)) => Outcome::Retry {
                 after: None,

@@ -125,9 +125,8 @@ impl Dispatcher {
 
     /// Tells the dispatch of a delivery made by [`redrive`].
     fn redriven(&self, redriven: &Redriven) {
-        if let (Some(&queue), Some(waiting)) =
-            (self.queues.get(&redriven.trigger), redriven.waiting)
-        {
+        let queue = self.table.load().queue(&redriven.trigger);
+        if let (Some(queue), Some(waiting)) = (queue, redriven.waiting) {
             self.lock().arrived(queue, waiting);
             self.wake.notify_one();
         }
@@ -143,7 +142,7 @@ impl Dispatcher {
         let event = &mut delivery.event;
         let bucket = event.source.strip_prefix("bucket:").map(str::to_owned);
         if let (Some(bucket), Some(key)) = (bucket, event.subject.clone())
-            && let Ok(object) = self.objects.head(&bucket, &key).await
+            && let Ok(object) = self.objects().head(&bucket, &key).await
         {
             event.time = object.modified;
             event.data = ledger::record(&bucket, ledger::CREATED, &key, Some(&object), event.time);

@@ -11,7 +11,7 @@ use tidemill_core::{
 };
 use tidemill_journal::{Accepted, NewDelivery};
 
-use super::{Dispatcher, Queue, Trigger, forward::Given};
+use super::{Dispatcher, Trigger, forward::Given, table::Table};
 
 impl Dispatcher {
     /// The event of a source with a delivery for each trigger that matches, and what else becomes
@@ -25,16 +25,17 @@ impl Dispatcher {
         remember: bool,
         now: Timestamp,
     ) -> Vec<Accepted> {
-        let Some(mut accepted) = self.matched(source, event, remember, now) else {
+        let table = self.table.load();
+        let Some(mut accepted) = self.matched(&table, source, event, remember, now) else {
             return Vec::new();
         };
         let mut forwarded = Vec::new();
         for delivery in &mut accepted.deliveries {
             delivery.due = due.unwrap_or(delivery.due);
-            if let Some(&queue) = self.queues.get(&delivery.trigger)
+            if let Some(queue) = table.queue(&delivery.trigger)
                 && let Some((cause, reason)) = &delivery.dead
             {
-                let trigger = &self.triggers[queue / Queue::PER_TRIGGER];
+                let trigger = table.trigger(queue);
                 let given = Given {
                     delivery: delivery.id,
                     cause: *cause,
@@ -51,13 +52,14 @@ impl Dispatcher {
     /// keep.
     pub(super) fn matched(
         &self,
+        table: &Table,
         source: &str,
         event: Event,
         remember: bool,
         now: Timestamp,
     ) -> Option<Accepted> {
-        let listeners = self.routes.get(source).map_or(&[][..], Vec::as_slice);
-        let listeners = listeners.iter().map(|&index| &self.triggers[index]);
+        let listeners = table.listeners(source).iter();
+        let listeners = listeners.map(|&place| &table.triggers[place]);
         let parsed = Parsed::new(&event);
         let mut deliveries = Vec::new();
         for trigger in listeners.clone() {

@@ -94,7 +94,8 @@ impl Window {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.known.is_empty() && !self.has_more() && self.loading.is_none()
+        let all_here = !self.has_more() && self.loading.is_none() && !self.closed;
+        all_here && self.known.is_empty()
     }
 
     pub(super) fn first(&self) -> Option<Waiting> {

@@ -12,7 +12,10 @@ mod park_test;
 mod run;
 mod state;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tidemill_core::{
     BoxFuture,
@@ -25,24 +28,29 @@ use tidemill_core::{
 };
 use tidemill_journal::{Accepted, NewDelivery};
 
-use super::{Dispatcher, Queue, Trigger, intake::EngineIntake, trigger::Order};
+use super::{
+    Dispatcher, Queue, Trigger,
+    intake::{EngineIntake, SourceNumber},
+    trigger::Order,
+};
 use crate::{clock, trace};
 
+pub(super) use run::running_held;
 pub(super) use state::{HeldDeliveries, HeldDelivery, Stage};
 
-use state::{Common, lock};
+use state::{Common, State, lock};
 
 impl Holds for EngineIntake {
     fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
         // At once, so that the order of the calls is that of the lanes.
-        let tickets = self.0.enter(held);
+        let tickets = self.dispatcher.enter(held, self);
         Box::pin(async move {
             let mut all = match tickets.stopped {
                 true => Settlement::Release,
                 false => Settlement::Settle,
             };
             for held in &tickets.deliveries {
-                if self.0.until_settled(held).await == Settlement::Release {
+                if self.dispatcher.until_settled(held).await == Settlement::Release {
                     all = Settlement::Release;
                 }
             }
@@ -55,16 +63,16 @@ impl Holds for EngineIntake {
         partition: &Partition,
     ) -> BoxFuture<'_, Result<Option<Progress>, IntakeError>> {
         let partition = partition.clone();
-        Box::pin(async move { self.0.take_up(partition).await })
+        Box::pin(async move { self.dispatcher.take_up(partition).await })
     }
 
     fn forget(&self, partition: &Partition) -> BoxFuture<'_, Result<(), IntakeError>> {
         let partition = partition.clone();
-        Box::pin(async move { self.0.forget(partition).await })
+        Box::pin(async move { self.dispatcher.forget(partition).await })
     }
 
     fn let_go(&self, partition: &Partition) {
-        self.0.held.offsets.let_go(partition);
+        self.dispatcher.held.offsets.let_go(partition);
     }
 }
 
@@ -72,7 +80,7 @@ impl Holds for EngineIntake {
 struct Tickets<'d> {
     dispatcher: &'d Dispatcher,
     deliveries: Vec<Arc<HeldDelivery>>,
-    /// The engine takes nothing more.
+    /// The engine takes nothing more of it.
     stopped: bool,
 }
 
@@ -90,7 +98,7 @@ impl Drop for Tickets<'_> {
 
 impl Dispatcher {
     /// Takes a held event in: its deliveries stand in line when this returns.
-    fn enter(&self, held: Held) -> Tickets<'_> {
+    fn enter(&self, held: Held, intake: &EngineIntake) -> Tickets<'_> {
         let Held {
             source,
             mut event,
@@ -100,17 +108,23 @@ impl Dispatcher {
         event.traceparent.get_or_insert_with(trace::new_traceparent);
         let now = clock::now();
         self.metrics.accepted(&source);
-        let accepted = self.matched(&source, event, stable, now);
+        let table = self.table.load();
+        let accepted = self.matched(&table, &source, event, stable, now);
         let received = position
             .as_ref()
             .map(|position| self.held.offsets.received(position));
         let (log, closed) = received.unzip();
         let closed = closed.unwrap_or_default();
-        let entry = Common { log, position };
+        let entry = Common {
+            log,
+            position,
+            source: intake.source,
+        };
         let (mut mine, mut deliveries, mut ready) = (Vec::new(), Vec::new(), Vec::new());
         let mut state = self.held.lock();
         // Whoever releases all does so after the stop, under this lock.
-        let stopped = self.stop.is_cancelled();
+        let unheard = table.listeners(&source).is_empty();
+        let stopped = self.stop.is_cancelled() || intake.closed.is_cancelled() || unheard;
         for Accepted {
             event,
             deliveries: new,
@@ -118,10 +132,9 @@ impl Dispatcher {
         {
             let events = std::iter::repeat_n(event, new.len());
             for (new, event) in new.into_iter().zip(events) {
-                let Some(trigger) = self.queues.get(&new.trigger) else {
+                let Some(trigger) = table.place(&new.trigger) else {
                     continue;
                 };
-                let trigger = trigger / Queue::PER_TRIGGER;
                 mine.push(trigger);
                 if closed.contains(&trigger) {
                     self.metrics.duplicate(&source);
@@ -140,10 +153,10 @@ impl Dispatcher {
                     deliveries.push(same.clone());
                     continue;
                 }
-                let lane = self.lane(trigger, &new, entry.position.as_ref());
+                let lane = lane(&table.triggers[trigger], &new, entry.position.as_ref());
                 let held = state.stand_in_line(trigger, lane, new, event, &entry);
                 // Whoever comes to a batch without those ahead of it is sent back.
-                if state.has_turn(&held) || self.triggers[trigger].batch.is_some() {
+                if state.has_turn(&held) || table.triggers[trigger].batch.is_some() {
                     ready.push((trigger, held.waits(now)));
                 }
                 deliveries.push(held);
@@ -152,7 +165,7 @@ impl Dispatcher {
         drop(state);
         if let Some(place) = entry.log.as_ref().filter(|_| !stopped) {
             // What is not for a trigger is done with for it.
-            let listeners = self.listeners(&source).iter();
+            let listeners = table.listeners(&source).iter();
             for &other in listeners.filter(|other| !mine.contains(other)) {
                 self.held.offsets.completed(place, other);
             }
@@ -165,21 +178,8 @@ impl Dispatcher {
         }
     }
 
-    fn lane(
-        &self,
-        trigger: usize,
-        new: &NewDelivery,
-        position: Option<&Position>,
-    ) -> Option<String> {
-        match self.triggers[trigger].order {
-            Order::MessageKey => position?.key.clone(),
-            Order::Partition => Some(position?.partition.partition.clone()),
-            _ => new.lane.clone(),
-        }
-    }
-
     /// Waits until the delivery is over or parked. One that waits too long is parked.
-    async fn until_settled(&self, held: &HeldDelivery) -> Settlement {
+    async fn until_settled(self: &Arc<Self>, held: &Arc<HeldDelivery>) -> Settlement {
         // Logs wait for ever, and without a lane or a key nobody is waited for.
         if held.log.is_some() && !held.has_turn() {
             return held.told.wait().await;
@@ -201,7 +201,12 @@ impl Dispatcher {
                 false => None,
             };
             if *held.stage.lock().await == Stage::Held {
-                self.park(held, None).await;
+                let (this, held) = (self.clone(), held.clone());
+                // A task of its own: if the source goes meanwhile, the dispatch hears of it all the same.
+                let parked = tokio::spawn(async move { this.park(&held, None).await });
+                if let Err(error) = parked.await {
+                    tracing::error!(%error, "a held delivery cannot be parked, which is a bug");
+                }
             }
         }
     }
@@ -230,10 +235,24 @@ impl Dispatcher {
 
     /// The same for several of one trigger.
     fn leave_all(&self, all: &[&HeldDelivery]) {
-        let Some(trigger) = all.first().map(|held| held.trigger) else {
-            return;
-        };
         let mut state = self.held.lock();
+        let ready = self.step_out(&mut state, all);
+        drop(state);
+        for held in all {
+            if held.told.get() == Some(Settlement::Settle) {
+                for place in lock(&held.elsewhere).drain(..) {
+                    self.held.offsets.completed(&place, held.trigger);
+                }
+            }
+        }
+        self.stand_by(ready);
+    }
+
+    /// The same under the lock: whose turn it is then.
+    fn step_out(&self, state: &mut State, all: &[&HeldDelivery]) -> Vec<(usize, Waiting)> {
+        let Some(trigger) = all.first().map(|held| held.trigger) else {
+            return Vec::new();
+        };
         let mut left = Vec::with_capacity(all.len());
         for held in all {
             if state.deliveries.remove(&held.place).is_some() {
@@ -242,19 +261,13 @@ impl Dispatcher {
                 left.push(held.place);
             }
         }
-        let ready = state.step_out(trigger, &left, self.riders(trigger));
-        drop(state);
-        for held in all.iter().filter(|held| held.told.get().is_some()) {
-            for place in lock(&held.elsewhere).drain(..) {
-                self.held.offsets.completed(&place, trigger);
-            }
-        }
-        self.stand_by(ready);
+        state.step_out(trigger, &left, self.riders(trigger))
     }
 
     /// How many of a lane may come to a batch behind their first one.
     fn riders(&self, trigger: usize) -> usize {
-        self.triggers[trigger]
+        let table = self.table.load();
+        table.triggers[trigger]
             .batch
             .map_or(0, |batch| batch.max - 1)
     }
@@ -291,7 +304,42 @@ impl Dispatcher {
         self.wake.notify_one();
     }
 
-    fn trigger_of(&self, held: &HeldDelivery) -> &Trigger {
-        &self.triggers[held.trigger]
+    /// Gives back to a source that stops what does not run of it. What is being parked is not given
+    /// back, and neither is what comes to run meanwhile: the source is told of its end.
+    pub fn release_source(&self, source: SourceNumber) {
+        let mut ready = Vec::new();
+        let mut state = self.held.lock();
+        let mut released: HashMap<usize, Vec<Arc<HeldDelivery>>> = HashMap::new();
+        for held in state.deliveries.values().filter(|one| one.source == source) {
+            let runs = held.running.load(Ordering::Relaxed);
+            let undecided = held
+                .stage
+                .try_lock()
+                .is_ok_and(|stage| *stage == Stage::Held);
+            if !runs && undecided {
+                released.entry(held.trigger).or_default().push(held.clone());
+            }
+        }
+        for all in released.values() {
+            let all: Vec<&HeldDelivery> = all.iter().map(|held| &**held).collect();
+            for held in &all {
+                held.told.tell(Settlement::Release);
+            }
+            ready.extend(self.step_out(&mut state, &all));
+        }
+        drop(state);
+        self.stand_by(ready);
+    }
+
+    fn trigger_of(&self, held: &HeldDelivery) -> Arc<Trigger> {
+        self.table.load().triggers[held.trigger].clone()
+    }
+}
+
+fn lane(trigger: &Trigger, new: &NewDelivery, position: Option<&Position>) -> Option<String> {
+    match trigger.order {
+        Order::MessageKey => position?.key.clone(),
+        Order::Partition => Some(position?.partition.partition.clone()),
+        _ => new.lane.clone(),
     }
 }

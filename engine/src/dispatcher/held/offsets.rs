@@ -142,7 +142,7 @@ impl Dispatcher {
 
     fn partition_of(&self, trigger: usize, partition: &Partition) -> PartitionOf {
         PartitionOf {
-            trigger: self.triggers[trigger].name.clone(),
+            trigger: self.table.load().triggers[trigger].name.clone(),
             group: partition.group.clone(),
             partition: partition.partition.clone(),
         }
@@ -153,7 +153,8 @@ impl Dispatcher {
         partition: Partition,
     ) -> Result<Option<Progress>, IntakeError> {
         let (mut readers, mut least) = (Vec::new(), None::<Progress>);
-        for &trigger in self.listeners(&partition.source) {
+        let table = self.table.load_full();
+        for &trigger in table.listeners(&partition.source) {
             let of = self.partition_of(trigger, &partition);
             let progress = self.journal.progress(&of).await.map_err(refusal)?;
             let behind = |progress: &&Progress| {
@@ -171,7 +172,8 @@ impl Dispatcher {
     }
 
     pub(super) async fn forget(&self, partition: Partition) -> Result<(), IntakeError> {
-        let listeners = self.listeners(&partition.source).iter();
+        let table = self.table.load_full();
+        let listeners = table.listeners(&partition.source).iter();
         let forget = listeners.map(|&trigger| self.partition_of(trigger, &partition));
         let unit = Unit {
             forget: forget.collect(),
@@ -186,11 +188,5 @@ impl Dispatcher {
         }
         self.offered(&[unit].into()).await?;
         Ok(())
-    }
-
-    /// The triggers of a source.
-    pub(super) fn listeners(&self, source: &str) -> &[usize] {
-        let listeners = self.routes.get(source);
-        listeners.map_or(&[][..], Vec::as_slice)
     }
 }

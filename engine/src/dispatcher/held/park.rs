@@ -20,7 +20,7 @@ use tidemill_journal::{Accepted, Added, NewDelivery, Unit, UnitResult, UsageEntr
 use tokio::sync::MutexGuard;
 
 use super::{HeldDelivery, Stage};
-use crate::dispatcher::{Dispatcher, Queue};
+use crate::dispatcher::Dispatcher;
 
 /// An attempt that failed, after which its delivery waits in the journal.
 pub(super) struct Failed {
@@ -62,11 +62,10 @@ impl Dispatcher {
     /// Parks all that stand in line where a delivery is about to join the journal, and reserves the
     /// place behind them.
     pub async fn make_way(&self, trigger: &str, turn: Turn) -> Option<Reserved<'_>> {
-        let trigger = self.queues.get(trigger)? / Queue::PER_TRIGGER;
+        let trigger = self.table.load().place(trigger)?;
         let place = {
             let mut state = self.held.lock();
-            state.last += 1;
-            let place = state.last;
+            let place = state.next_place();
             let line = state.lines.entry(trigger).or_default();
             line.enter(place, turn);
             place

@@ -73,7 +73,7 @@ impl Engine {
         };
         Engine {
             parts,
-            intake: Arc::new(EngineIntake(dispatcher)),
+            intake: Arc::new(EngineIntake::new(dispatcher, 0, CancellationToken::new())),
             stop,
             driver,
         }
@@ -187,7 +187,7 @@ async fn a_lane_that_waits_is_parked_and_keeps_its_order_through_a_restart() {
     // Without a lane it is behind nobody.
     let alone = engine.message("alone", r#"{ "do": "ok" }"#.to_owned());
     until("all stand in line", || {
-        engine.intake.0.held.lock().deliveries.len() == 7
+        engine.intake.dispatcher.held.lock().deliveries.len() == 7
     })
     .await;
     advance(limits::HELD_IN_LINE - Duration::from_secs(1)).await;
@@ -249,7 +249,7 @@ async fn a_message_that_cannot_begin_is_parked_before_its_broker_takes_it_back_a
     let order = r#"{ "do": "count", "key": "", "type": "" }"#.to_owned();
     let record = engine.hold(&partition.source, "record", Some(position), order);
     until("all stand in line", || {
-        engine.intake.0.held.lock().deliveries.len() == 3
+        engine.intake.dispatcher.held.lock().deliveries.len() == 3
     })
     .await;
     // Each look of those who wait is one of these.
@@ -288,7 +288,7 @@ async fn a_lane_over_its_budget_waits_at_its_source_and_goes_on() {
     let parked: Vec<Waits> = (0..limits::LANE_PARKED).map(count).collect();
     let all = limits::LANE_PARKED + 1;
     until("all stand in line", || {
-        engine.intake.0.held.lock().deliveries.len() == all
+        engine.intake.dispatcher.held.lock().deliveries.len() == all
     })
     .await;
     advance(limits::HELD_IN_LINE).await;
@@ -301,7 +301,7 @@ async fn a_lane_over_its_budget_waits_at_its_source_and_goes_on() {
     // As many as are parked, and no more.
     let over: Vec<Waits> = (0..5).map(|n| count(limits::LANE_PARKED + n)).collect();
     until("they stand in line", || {
-        engine.intake.0.held.lock().deliveries.len() == 6
+        engine.intake.dispatcher.held.lock().deliveries.len() == 6
     })
     .await;
     for _ in 0..3 {

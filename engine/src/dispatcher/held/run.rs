@@ -14,7 +14,7 @@ use super::{HeldDelivery, Stage, park::Failed};
 use crate::{
     clock,
     dispatcher::{
-        Dispatcher, Queue,
+        Dispatcher, Queue, Trigger,
         attempt::Running,
         complete::{Completes, Ended, Ran},
         forward::Given,
@@ -25,14 +25,18 @@ use crate::{
 
 impl Dispatcher {
     /// Runs the held delivery whose turn has come; what is returned is to be looked at again.
-    pub(in crate::dispatcher) async fn run_held(&self, start: Start) -> Option<Waiting> {
+    pub(in crate::dispatcher) async fn run_held(
+        &self,
+        start: Start,
+        trigger: &Trigger,
+    ) -> Option<Waiting> {
         let held = self.begin_held(start.seq).await?;
         if let Err(again) = self.prepare_held(&held).await {
             return again;
         }
-        let running = self.running_held(start, &held);
+        let running = running_held(start, trigger, &held);
         let ran = self.run_one(running).await;
-        self.settle_held(&held, ran).await
+        self.settle_held(trigger, &held, ran).await
     }
 
     /// Takes a held delivery out of the line to run; none, if it is there no more.
@@ -123,36 +127,17 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// A held delivery that runs.
-    pub(in crate::dispatcher) fn running_held<'a>(
-        &'a self,
-        start: Start,
-        held: &'a HeldDelivery,
-    ) -> Running<'a> {
-        let (trigger, delivery) = (self.trigger_of(held), &held.delivery);
-        Running {
-            start: Some(start),
-            function: &trigger.function,
-            batch: trigger.batch.is_some(),
-            trigger: &trigger.name,
-            delivery: delivery.id,
-            attempt: 1,
-            event: &delivery.event,
-            object: None,
-            completes: Completes::Held(trigger, held),
-        }
-    }
-
     /// Settles a held delivery after its attempt; what is returned is to be looked at again.
     pub(in crate::dispatcher) async fn settle_held(
         &self,
+        trigger: &Trigger,
         held: &HeldDelivery,
         ran: Ran,
     ) -> Option<Waiting> {
         match ran {
             Ran::Committed(_) => self.completed_held(&[held]),
             Ran::Duplicate => self.over(held, "duplicate").await,
-            Ran::Failed(ended) => self.held_failed(held, &ended).await,
+            Ran::Failed(ended) => self.held_failed(trigger, held, &ended).await,
             Ran::Again => {
                 self.pause(held);
                 return Some(held.look_again());
@@ -220,7 +205,7 @@ impl Dispatcher {
                 self.metrics.settled(&held.delivery.trigger, how);
             }
             Stage::Parked { seq, .. } => {
-                self.duplicate(self.trigger_of(held), &held.parked(seq))
+                self.duplicate(&self.trigger_of(held), &held.parked(seq))
                     .await;
             }
             Stage::Over => {}
@@ -238,11 +223,12 @@ impl Dispatcher {
 
     /// An attempt that did not end ok: the journal takes the delivery over, to run again or as a dead
     /// letter.
-    async fn held_failed(&self, held: &HeldDelivery, ended: &Ended) {
-        let trigger = self.trigger_of(held);
+    async fn held_failed(&self, trigger: &Trigger, held: &HeldDelivery, ended: &Ended) {
         let stage = *held.stage.lock().await;
         if let Stage::Parked { seq, blocked } = stage {
-            return self.parked_failed(held, seq, blocked, ended).await;
+            return self
+                .parked_failed(trigger, held, (seq, blocked), ended)
+                .await;
         }
         let delivery = &held.delivery;
         let digest = trigger.function.component.digest();
@@ -276,14 +262,21 @@ impl Dispatcher {
         // It may have been parked between the look and the deed.
         let stage = *held.stage.lock().await;
         if let Stage::Parked { seq, blocked } = stage {
-            self.parked_failed(held, seq, blocked, ended).await;
+            self.parked_failed(trigger, held, (seq, blocked), ended)
+                .await;
         }
     }
 
     /// The attempt began before the journal took the delivery over.
-    async fn parked_failed(&self, held: &HeldDelivery, seq: Seq, blocked: bool, ended: &Ended) {
+    async fn parked_failed(
+        &self,
+        trigger: &Trigger,
+        held: &HeldDelivery,
+        (seq, blocked): (Seq, bool),
+        ended: &Ended,
+    ) {
         let delivery = held.parked(seq);
-        let again = self.failed(self.trigger_of(held), &delivery, ended).await;
+        let again = self.failed(trigger, &delivery, ended).await;
         // Of one that has to wait for others there, the dispatch hears when its turn comes.
         if let Some(again) = again.filter(|_| !blocked) {
             self.lock()
@@ -365,6 +358,26 @@ impl Dispatcher {
             reason,
             attempts,
         };
-        self.forward_dead(trigger, &delivery.event, given, clock::now())
+        self.forward_dead(&trigger, &delivery.event, given, clock::now())
+    }
+}
+
+/// A held delivery that runs.
+pub(in crate::dispatcher) fn running_held<'a>(
+    start: Start,
+    trigger: &'a Trigger,
+    held: &'a HeldDelivery,
+) -> Running<'a> {
+    let delivery = &held.delivery;
+    Running {
+        start: Some(start),
+        function: &trigger.function,
+        batch: trigger.batch.is_some(),
+        trigger: &trigger.name,
+        delivery: delivery.id,
+        attempt: 1,
+        event: &delivery.event,
+        object: None,
+        completes: Completes::Held(trigger, held),
     }
 }

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::offsets::{Offsets, Place};
-use crate::clock;
+use crate::{clock, dispatcher::intake::SourceNumber};
 
 /// All held deliveries of the engine.
 #[derive(Default)]
@@ -51,6 +51,8 @@ pub(super) struct State {
 pub(in crate::dispatcher) struct HeldDelivery {
     pub(super) place: Seq,
     pub(super) trigger: usize,
+    /// Who brought it first.
+    pub(super) source: SourceNumber,
     /// It has no place in the journal, as long as it is not parked.
     pub delivery: Delivery,
     /// Where it stands in a log.
@@ -189,6 +191,7 @@ impl HeldDeliveries {
 pub(super) struct Common {
     pub(super) position: Option<Position>,
     pub(super) log: Option<Place>,
+    pub(super) source: SourceNumber,
 }
 
 impl State {
@@ -201,6 +204,12 @@ impl State {
         line.is_none_or(|line| line.has_turn(held.place))
     }
 
+    /// Odd: requests that wait in the same queue have even numbers.
+    pub(super) fn next_place(&mut self) -> Seq {
+        self.last += 2;
+        self.last - 1
+    }
+
     pub(super) fn stand_in_line(
         &mut self,
         trigger: usize,
@@ -209,10 +218,10 @@ impl State {
         event: Event,
         entry: &Common,
     ) -> Arc<HeldDelivery> {
-        self.last += 1;
         let held = Arc::new(HeldDelivery {
-            place: self.last,
+            place: self.next_place(),
             trigger,
+            source: entry.source,
             delivery: Delivery {
                 seq: 0,
                 id: new.id,
