@@ -30,8 +30,11 @@ fn a_hundred_idle_functions_cost_nothing() {
         write!(
             config,
             "[buckets.b{n}]\nurl = \"file:buckets/b{n}\"\n\
-             [functions.f{n}]\ncomponent = \"PROBE\"\nallow = {{ read = [\"b{n}\"] }}\n\
-             [triggers.t{n}]\nfunction = \"f{n}\"\nbucket = {{ name = \"b{n}\" }}\n"
+             [functions.f{n}]\ncomponent = \"PROBE\"\nwarm = {}\nreuse = {}\nallow = {{ read = [\"b{n}\"] }}\n\
+             [triggers.t{n}]\nfunction = \"f{n}\"\nbucket = {{ name = \"b{n}\" }}\n",
+            // Those that wait for their event are no work either.
+            n % 3,
+            n % 2 == 0,
         )
         .expect("it fits");
     }

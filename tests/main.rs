@@ -12,6 +12,7 @@ mod faults;
 mod handlers;
 mod http;
 mod idle;
+mod instances;
 mod lanes;
 mod notifications;
 mod queues;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tidemill_config::plan::FunctionPlan;
-use tidemill_sandbox::{Function, Limits, LoadError, Sandbox};
+use tidemill_sandbox::{Function, Keep, Limits, LoadError, Sandbox};
 
 /// The largest component that is read; compiled code is about ten times as large.
 const COMPONENT_BYTES: u64 = 256 << 20;
@@ -95,12 +95,19 @@ pub fn deploy(
         payload,
     };
     let settings = settings(plan)?;
-    if let Some(before) = before
-        && before.component.is_made_of(&bytes, limits, &settings)
+    let keep = Keep {
+        warm: plan.warm,
+        reuse: plan.reuse,
+    };
+    if let Some(Deployed { component, .. }) = before
+        && component.is_made_of(&bytes, limits, &settings)
     {
         return Ok(Deployed {
             plan: plan.clone(),
-            component: before.component.clone(),
+            component: match component.keeps() == keep {
+                true => component.clone(),
+                false => component.keeping(keep),
+            },
         });
     }
     let component = sandbox
@@ -109,15 +116,29 @@ pub fn deploy(
             path: plan.component.clone(),
             source: Box::new(source),
         })?;
-    keep(data, component.digest(), &bytes).map_err(|source| DeployError::Keep {
+    store(data, component.digest(), &bytes).map_err(|source| DeployError::Keep {
         function: plan.name.clone(),
         path: data.to_owned(),
         source,
     })?;
     Ok(Deployed {
         plan: plan.clone(),
-        component,
+        component: component.keeping(keep),
     })
+}
+
+impl Deployed {
+    /// Makes the instances that are to be ready before an event comes.
+    pub async fn warm_up(&self) -> Result<(), DeployError> {
+        let warm = self.component.warm_up().await;
+        warm.map_err(|problem| DeployError::Load {
+            path: self.plan.component.clone(),
+            source: Box::new(LoadError {
+                function: self.plan.name.clone(),
+                problem,
+            }),
+        })
+    }
 }
 
 fn read(plan: &FunctionPlan) -> Result<Vec<u8>, DeployError> {
@@ -166,7 +187,7 @@ fn settings(plan: &FunctionPlan) -> Result<Vec<(String, String)>, DeployError> {
 }
 
 /// Keeps the bytes by their digest, so that what ran can be told and run again.
-fn keep(data: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
+fn store(data: &Path, digest: &str, bytes: &[u8]) -> io::Result<()> {
     let folder = data.join("components");
     let path = folder.join(format!("{digest}.wasm"));
     if path.exists() {

@@ -86,8 +86,8 @@ keys! {
 "functions.*.timeout": Duration("1ms", "15m"), default("30s"), "The longest an attempt may take.";
 "functions.*.output": Size("1KiB", "1GiB"), default("64MiB"), "The most an attempt may reply, emit and write in all.";
 "functions.*.concurrency": Whole(1, 10_000), default("64"), "The most attempts at a time.";
-"functions.*.warm": Whole(0, 1_000), default("0"), "Instances kept ready." planned;
-"functions.*.reuse": Flag, default("false"), "Whether an instance serves many events, one after another." planned;
+"functions.*.warm": Whole(0, 1_000), default("0"), "How many instances are ready before an event comes.";
+"functions.*.reuse": Flag, default("false"), "Whether an instance serves many events, one after another, and what it keeps in memory lasts until it breaks, rests too long or grows.";
 "functions.*.env": Map, default("{}"), "What the handler reads as configuration and environment variables.";
 "functions.*.env.*": Text, optional, "The value of a variable.";
 "functions.*.secrets": Map, default("{}"), "The same, never shown.";

@@ -154,3 +154,15 @@ pub const AMQP_HEADERS: usize = 120 << 10;
 /// The largest body of a notification that an object store posts, in bytes: the largest message of SQS
 /// and SNS.
 pub const NOTIFICATION: u64 = 1 << 20;
+
+/// How many events an instance serves that is reused, before another one takes its place: what a guest
+/// leaks with each event stays small.
+pub const REUSE_EVENTS: u32 = 10_000;
+
+/// How long an instance that is reused rests before it is dropped, unless it is to be warm: with nothing
+/// to do, a function takes no memory.
+pub const REUSE_IDLE: Duration = Duration::from_secs(60);
+
+/// How much larger an instance that is reused may be than it began, in bytes, before another one takes
+/// its place: one rare large event is not paid for ever after.
+pub const REUSE_GROWTH: u64 = 32 << 20;

@@ -15,7 +15,6 @@ use tidemill_core::{
 use crate::{
     bind::handler::{self, Many, ManyAnswers},
     run::{DeliveryInfo, Ended, Entry, Function},
-    state::State,
     verdict,
 };
 
@@ -61,20 +60,23 @@ impl Function {
             events: events.len(),
             begun: None,
         };
-        let state = State::new(host, self.0.limits, self.0.config.clone(), Some(batch));
         let arguments = events
             .iter()
             .map(|(event, delivery)| handler::Event::new(event, delivery))
             .collect();
-        let ended: Ended<'_, ManyAnswers> = self
-            .attempt::<Many<'_>, _>(state, entry, (arguments,))
+        let mut ended: Ended<'_, ManyAnswers> = self
+            .attempt::<Many<'_>, _>(host, Some(batch), entry, (arguments,))
             .await;
+        let answer = ended.answer.take();
+        let answered = matches!(answer, Some(Ok(_)));
         let state = ended.store.data();
-        FinishedBatch {
-            answers: verdict::of_many(ended.answer, events.len(), state),
+        let finished = FinishedBatch {
+            answers: verdict::of_many(answer, events.len(), state),
             usage: ended.usage,
             begun: state.batch.as_ref().and_then(|batch| batch.begun),
-        }
+        };
+        ended.leave(answered);
+        finished
     }
 }
 

@@ -30,6 +30,16 @@ impl Limiter {
         self.largest
     }
 
+    /// All linear memories together now, in bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Another attempt begins in the same memory.
+    pub(crate) fn renew(&mut self) {
+        self.denied = false;
+    }
+
     /// Whether the guest was refused memory.
     pub(crate) fn denied(&self) -> bool {
         self.denied

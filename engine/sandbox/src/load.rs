@@ -128,6 +128,9 @@ pub enum Problem {
         /// Slots of the engine.
         slots: u32,
     },
+    /// It does not start.
+    #[error("does not start, and `warm` asks for instances that have")]
+    Start(#[source] wasmtime::Error),
     /// The compiler refuses it.
     #[error(
         "does not compile: it is damaged, or it uses a feature of WebAssembly that this engine does \
@@ -184,6 +187,7 @@ fn load(
         slots,
         limits,
         config: config.into(),
+        pool: None,
     })))
 }
 

@@ -1,12 +1,13 @@
-//! One attempt: a fresh instance is called once, in the task that holds the event.
+//! One attempt: an instance is called once, in the task that holds the event. It is a fresh one, unless
+//! the function keeps instances (`kept.rs`).
 //!
-//! However the guest ends, the answer is an [`Outcome`]; nothing of the instance remains. There is no
+//! However the guest ends, the answer is an [`Outcome`]; nothing of a fresh instance remains. There is no
 //! retry here and no judgement of what the outcome means.
 
 use std::{
     fmt,
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,16 +17,18 @@ use tidemill_core::{
     host::HostCalls,
     outcome::{Outcome, Reply, Usage},
 };
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 use wasmtime::{
     Store, UpdateDeadline,
-    component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower},
+    component::{ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Lower},
 };
 
 use crate::{
+    batch::Batch,
     bind::handler::{self, BATCH_HANDLER, HANDLER, One, OneAnswer},
     cache::digest,
     engine::Shared,
+    kept::{Busy, Keep, Lent, Pool, Ready},
     load::Problem,
     state::State,
     verdict,
@@ -102,6 +105,8 @@ pub(crate) struct Loaded {
     pub(crate) slots: u32,
     pub(crate) limits: Limits,
     pub(crate) config: Config,
+    /// The instances that are kept; absent, none is.
+    pub(crate) pool: Option<Arc<Pool>>,
 }
 
 /// Where to enter a component. It has at least one of them.
@@ -126,8 +131,30 @@ pub(crate) struct Ended<'a, R> {
     pub(crate) answer: Option<wasmtime::Result<R>>,
     pub(crate) store: Store<State>,
     pub(crate) usage: Usage,
-    /// Its slots of the pool, which are free for others once the store above is gone.
-    _slots: SemaphorePermit<'a>,
+    /// After the store above, which has to be gone before its slots are free for others.
+    origin: Origin<'a>,
+}
+
+/// Where an instance is from.
+enum Origin<'a> {
+    /// It was made for this attempt, and takes these slots of the pool.
+    Fresh(#[expect(dead_code, reason = "it is held")] SemaphorePermit<'a>),
+    /// It is one of those that are kept.
+    Kept(Box<Lent>, Busy),
+}
+
+impl<R> Ended<'_, R> {
+    /// Lets go of the instance, after a look at how it ended. One that is kept goes back, if it is `sound`:
+    /// it has answered, whatever it said, and kept to its limits.
+    pub(crate) fn leave(self, sound: bool) {
+        let Ended { store, origin, .. } = self;
+        if let Origin::Kept(lent, busy) = origin
+            && sound
+            && !store.data().output.exceeded()
+        {
+            busy.pool().give_back(store, *lent);
+        }
+    }
 }
 
 impl fmt::Debug for Function {
@@ -142,6 +169,43 @@ impl Function {
     /// The SHA-256 of the component's bytes, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.0.digest
+    }
+
+    /// The same function, with instances that are kept; those of this one are not among them. Free slots
+    /// of the engine are taken by instances that rest, too.
+    pub fn keeping(&self, keep: Keep) -> Function {
+        let loaded = &self.0;
+        let kept = keep != Keep::default();
+        Function(Arc::new_cyclic(|own| Loaded {
+            shared: loaded.shared.clone(),
+            digest: loaded.digest.clone(),
+            instance: loaded.instance.clone(),
+            entries: loaded.entries,
+            slots: loaded.slots,
+            limits: loaded.limits,
+            config: loaded.config.clone(),
+            pool: kept.then(|| Arc::new(Pool::new(keep, own.clone()))),
+        }))
+    }
+
+    /// What is kept of its instances.
+    pub fn keeps(&self) -> Keep {
+        self.0
+            .pool
+            .as_ref()
+            .map(|pool| pool.keep())
+            .unwrap_or_default()
+    }
+
+    /// Makes the instances that are to be ready. Needs a tokio runtime with its timer on.
+    ///
+    /// # Errors
+    /// If one does not start.
+    pub async fn warm_up(&self) -> Result<(), Problem> {
+        match &self.0.pool {
+            Some(pool) => pool.fill().await.map_err(Problem::Start),
+            None => Ok(()),
+        }
     }
 
     /// Whether loading these bytes with these limits and settings would come to the same.
@@ -176,19 +240,45 @@ impl Function {
                 usage: Usage::default(),
             };
         };
-        let state = State::new(host, self.0.limits, self.0.config.clone(), None);
         let arguments = (handler::Event::new(event, delivery),);
-        let ended: Ended<'_, OneAnswer> = self.attempt::<One<'_>, _>(state, entry, arguments).await;
-        let (outcome, reply) = verdict::of_one(ended.answer, ended.store.data());
+        let mut ended: Ended<'_, OneAnswer> = self
+            .attempt::<One<'_>, _>(host, None, entry, arguments)
+            .await;
+        let answer = ended.answer.take();
+        let answered = matches!(answer, Some(Ok(_)));
+        let (outcome, reply) = verdict::of_one(answer, ended.store.data());
+        let usage = ended.usage;
+        ended.leave(answered);
         Finished {
             outcome,
             reply,
-            usage: ended.usage,
+            usage,
         }
     }
 
-    /// Makes an instance, calls it and waits for its end, whichever way it comes.
+    /// Calls an instance and waits for its end, whichever way it comes.
     pub(crate) async fn attempt<A, R>(
+        &self,
+        host: Arc<dyn HostCalls>,
+        batch: Option<Batch>,
+        entry: ComponentExportIndex,
+        arguments: A,
+    ) -> Ended<'_, R>
+    where
+        A: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        match &self.0.pool {
+            None => {
+                let state = State::new(host, self.0.limits, self.0.config.clone(), batch);
+                self.attempt_fresh(state, entry, arguments).await
+            }
+            // In a box, so that the others carry nothing of it.
+            Some(pool) => Box::pin(self.attempt_kept(pool, host, batch, entry, arguments)).await,
+        }
+    }
+
+    async fn attempt_fresh<A, R>(
         &self,
         state: State,
         entry: ComponentExportIndex,
@@ -203,33 +293,101 @@ impl Function {
         let output = state.output.clone();
         let mut store = self.store(state);
 
-        let started = Instant::now();
-        let mut busy = Duration::ZERO;
-        let answer = {
-            let mut call = pin!(self.call(&mut store, entry, arguments));
-            let timed = poll_fn(|context| {
-                let polled = Instant::now();
-                let poll = call.as_mut().poll(context);
-                busy += polled.elapsed();
-                poll
-            });
-            // The timer is only set once the guest has to wait or has used up its first tick.
-            tokio::time::timeout(self.0.limits.timeout, timed)
-                .await
-                .ok()
+        let (answer, mut usage) = {
+            let call = pin!(self.call(&mut store, entry, arguments));
+            timed(self.0.limits.timeout, call).await
         };
-        let usage = Usage {
-            wall_us: micros(started.elapsed()),
-            busy_us: micros(busy),
-            memory: store.data().limiter.largest(),
-        };
+        usage.memory = store.data().limiter.largest();
         output.finish();
         Ended {
             answer,
             store,
             usage,
-            _slots: slots,
+            origin: Origin::Fresh(slots),
         }
+    }
+
+    /// The same with an instance that was kept, or will be.
+    async fn attempt_kept<A, R>(
+        &self,
+        pool: &Arc<Pool>,
+        host: Arc<dyn HostCalls>,
+        batch: Option<Batch>,
+        entry: ComponentExportIndex,
+        arguments: A,
+    ) -> Ended<'_, R>
+    where
+        A: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let (ready, busy) = pool.take();
+        let (mut store, mut lent) = match ready {
+            Some(Ready {
+                mut store, lent, ..
+            }) => {
+                store.data_mut().renew(host, batch);
+                self.set_bounds(&mut store);
+                (store, lent)
+            }
+            None => {
+                let lent = Lent::new(self.owned_slots().await);
+                let state = State::new(host, self.0.limits, self.0.config.clone(), batch);
+                (self.store(state), lent)
+            }
+        };
+        let _running = self.0.shared.ticker.hold();
+        let output = store.data().output.clone();
+        let (answer, mut usage) = {
+            let call = pin!(async {
+                let instance = self.instance(&mut store, &mut lent).await?;
+                let handle = instance.get_typed_func::<A, R>(&mut store, entry)?;
+                handle.call_async(&mut store, arguments).await
+            });
+            timed(self.0.limits.timeout, call).await
+        };
+        usage.memory = store.data().limiter.largest();
+        output.finish();
+        Ended {
+            answer,
+            store,
+            usage,
+            origin: Origin::Kept(Box::new(lent), busy),
+        }
+    }
+
+    /// Makes an instance that is to rest.
+    pub(crate) async fn make(&self, state: State) -> wasmtime::Result<(Store<State>, Lent)> {
+        let mut lent = Lent::new(self.owned_slots().await);
+        let _running = self.0.shared.ticker.hold();
+        let mut store = self.store(state);
+        let made = self.instance(&mut store, &mut lent);
+        match tokio::time::timeout(self.0.limits.timeout, made).await {
+            Ok(made) => made?,
+            Err(_) => wasmtime::bail!("it does not start within {:?}", self.0.limits.timeout),
+        };
+        Ok((store, lent))
+    }
+
+    /// The instance that is kept, made if there is none yet.
+    async fn instance(
+        &self,
+        store: &mut Store<State>,
+        lent: &mut Lent,
+    ) -> wasmtime::Result<Instance> {
+        if let Some(instance) = lent.instance {
+            return Ok(instance);
+        }
+        let made = self.0.instance.instantiate_async(&mut *store).await;
+        let instance = made.map_err(|error| error.context(verdict::NotStarted))?;
+        lent.instance = Some(instance);
+        lent.born = store.data().limiter.total();
+        Ok(instance)
+    }
+
+    async fn owned_slots(&self) -> OwnedSemaphorePermit {
+        let slots = self.0.shared.slots.clone();
+        let permit = slots.acquire_many_owned(self.0.slots).await;
+        permit.expect("the semaphore is never closed")
     }
 
     async fn slots(&self) -> SemaphorePermit<'_> {
@@ -243,16 +401,21 @@ impl Function {
         // At every tick the task goes behind all others, and behind the runtime's own look at timers
         // and sockets, so that no guest keeps its neighbours from running. (A plain wake-up would put it
         // before that look, which then comes once in 61 ticks.)
-        store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|_| {
             Ok(UpdateDeadline::YieldCustom(
                 1,
                 Box::pin(tokio::task::yield_now()),
             ))
         });
+        self.set_bounds(&mut store);
+        store
+    }
+
+    /// What holds for one call.
+    fn set_bounds(&self, store: &mut Store<State>) {
+        store.set_epoch_deadline(1);
         // What one call may copy to the host before its size can be counted.
         store.set_hostcall_fuel(fuel(self.0.limits.output));
-        store
     }
 
     async fn call<A, R>(
@@ -274,6 +437,26 @@ impl Function {
         let handle = instance.get_typed_func::<A, R>(&mut *store, entry)?;
         handle.call_async(store, arguments).await
     }
+}
+
+/// Polls a call until it ends or its time is up. What it used, but for its memory.
+async fn timed<F: Future>(limit: Duration, mut call: Pin<&mut F>) -> (Option<F::Output>, Usage) {
+    let started = Instant::now();
+    let mut busy = Duration::ZERO;
+    let timed = poll_fn(|context| {
+        let polled = Instant::now();
+        let poll = call.as_mut().poll(context);
+        busy += polled.elapsed();
+        poll
+    });
+    // The timer is only set once the guest has to wait or has used up its first tick.
+    let answer = tokio::time::timeout(limit, timed).await.ok();
+    let usage = Usage {
+        wall_us: micros(started.elapsed()),
+        busy_us: micros(busy),
+        memory: 0,
+    };
+    (answer, usage)
 }
 
 /// A call may carry a little more than all output together: names, and the host's own records of lists.

@@ -11,7 +11,7 @@ use crate::{
     limiter::Limiter,
     output::{Output, Stream},
     run::{Config, Limits},
-    stdio::Lines,
+    stdio::{Current, Lines},
 };
 
 /// The most resources (open stores, streams, timers) that an attempt may hold at a time: each takes
@@ -29,7 +29,7 @@ pub(crate) struct State {
     /// Absent if it handles one event.
     pub(crate) batch: Option<Batch>,
     /// Made when a guest first needs it: most never do, and it costs a microsecond or two.
-    wasi: Option<WasiCtx>,
+    wasi: Option<(WasiCtx, Arc<Current>)>,
 }
 
 impl State {
@@ -54,6 +54,23 @@ impl State {
         }
     }
 
+    /// Begins another attempt in the same instance.
+    pub(crate) fn renew(&mut self, host: Arc<dyn HostCalls>, batch: Option<Batch>) {
+        let events = batch.as_ref().map_or(1, Batch::events);
+        self.output = Arc::new(Output::new(host.clone(), self.limits.output, events));
+        if let Some((_, current)) = &self.wasi {
+            current.set(self.output.clone());
+        }
+        self.limiter.renew();
+        self.host = host;
+        self.batch = batch;
+    }
+
+    /// Lets go of the attempt that has ended.
+    pub(crate) fn rest(&mut self, nobody: &Arc<dyn HostCalls>) {
+        self.renew(nobody.clone(), None);
+    }
+
     /// Counts an effect that is about to be handed to the engine, if it has an event to belong to.
     pub(crate) fn spend(&self, bytes: usize) -> wasmtime::Result<()> {
         if let Some(batch) = &self.batch {
@@ -65,17 +82,19 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| {
+        let (ctx, _) = self.wasi.get_or_insert_with(|| {
             // No directories, no network, no arguments: what a handler may reach is granted by name.
+            let current = Arc::new(Current::new(self.output.clone()));
             let lines = |stream| Lines {
-                output: self.output.clone(),
+                output: current.clone(),
                 stream,
             };
-            WasiCtx::builder()
+            let ctx = WasiCtx::builder()
                 .envs(&self.config)
                 .stdout(lines(Stream::Stdout))
                 .stderr(lines(Stream::Stderr))
-                .build()
+                .build();
+            (ctx, current)
         });
         WasiCtxView {
             ctx,

@@ -4,7 +4,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -20,10 +20,30 @@ use crate::output::{Output, Stream};
 /// How much a guest may write at a time.
 const PERMIT: usize = 64 << 10;
 
+/// The output of the attempt that an instance serves: what it opened outlives an attempt if it is reused.
+pub(crate) struct Current(Mutex<Arc<Output>>);
+
+impl Current {
+    pub(crate) fn new(output: Arc<Output>) -> Current {
+        Current(Mutex::new(output))
+    }
+
+    pub(crate) fn set(&self, output: Arc<Output>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = output;
+    }
+
+    fn get(&self) -> Arc<Output> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
 /// One end of a guest's stream. All ends of one stream share the line that is begun.
 #[derive(Clone)]
 pub(crate) struct Lines {
-    pub(crate) output: Arc<Output>,
+    pub(crate) output: Arc<Current>,
     pub(crate) stream: Stream,
 }
 
@@ -46,6 +66,7 @@ impl IsTerminal for Lines {
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.output
+            .get()
             .write(self.stream, &bytes)
             .map_err(|error| StreamError::Trap(wasmtime::Error::new(error)))
     }
@@ -71,7 +92,7 @@ impl AsyncWrite for Lines {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Poll::Ready(match self.output.write(self.stream, bytes) {
+        Poll::Ready(match self.output.get().write(self.stream, bytes) {
             Ok(()) => Ok(bytes.len()),
             Err(error) => Err(std::io::Error::other(error)),
         })

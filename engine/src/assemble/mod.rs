@@ -321,7 +321,11 @@ impl Builder {
             let Some(done) = tasks.join_next().await else {
                 break;
             };
-            match done? {
+            let function = match done? {
+                Ok(function) => function.warm_up().await.map(|()| function),
+                Err(error) => Err(error),
+            };
+            match function {
                 Ok(function) => {
                     deployed.insert(function.plan.name.clone(), Arc::new(function));
                 }

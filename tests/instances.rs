@@ -1,0 +1,96 @@
+//! Instances that are kept, in a running engine.
+
+use serde_json::Value;
+
+use crate::harness::{Client, Engine, Site, wait_until};
+
+fn config(keys: &str) -> String {
+    format!(
+        r#"
+[functions.probe]
+component = "PROBE"
+{keys}
+[triggers.ask]
+function = "probe"
+http = {{ path = "/ask", mode = "sync" }}
+"#
+    )
+}
+
+/// The pages of memory that the instance has which answers next.
+fn pages(client: &Client) -> u64 {
+    let answer = client.post("/ask", &[], r#"{ "do": "memory" }"#).json();
+    answer["before"].as_u64().expect("a number")
+}
+
+/// Has an instance grow by 16 MiB.
+fn grow(client: &Client) {
+    let order = r#"{ "do": "allocate", "bytes": 16777216 }"#;
+    assert_eq!(client.post("/ask", &[], order).status, 204);
+}
+
+fn client(engine: &Engine) -> Client {
+    Client::new(&engine.http().expect("an address"))
+}
+
+#[test]
+fn what_a_reused_instance_keeps_lasts_until_it_breaks_or_the_plan_changes_it() {
+    let site = Site::new(&config("reuse = true"));
+    let engine = site.start();
+    let client = client(&engine);
+    let small = pages(&client);
+    grow(&client);
+    let grown = pages(&client);
+    assert!(grown >= small + 256, "{small} pages, then {grown}");
+    // Who rejects has answered.
+    assert_eq!(
+        client.post("/ask", &[], r#"{ "do": "reject" }"#).status,
+        400
+    );
+    assert!(pages(&client) >= grown);
+    assert_eq!(client.post("/ask", &[], r#"{ "do": "trap" }"#).status, 500);
+    assert_eq!(pages(&client), small);
+
+    // A plan that asks for the same of it goes on with it, and one that does not has another one.
+    let runs = |keys: &str| {
+        let plan = || {
+            let (_, ready) = engine.get("/readyz").expect("it answers");
+            let ready: Value = serde_json::from_str(&ready).expect("it is JSON");
+            ready["plan"]["since"].clone()
+        };
+        let before = plan();
+        site.configure(&config(keys));
+        wait_until("the new plan runs", || plan() != before);
+    };
+    grow(&client);
+    runs("reuse = true\nconcurrency = 7");
+    assert!(pages(&client) >= grown);
+    runs("reuse = true\ntimeout = \"7s\"");
+    assert_eq!(pages(&client), small);
+    grow(&client);
+    runs("timeout = \"7s\"");
+    assert_eq!(pages(&client), small);
+    grow(&client);
+    assert_eq!(pages(&client), small, "each event has its own");
+    engine.stop();
+}
+
+#[test]
+fn warm_instances_serve_one_event_each_unless_they_are_reused() {
+    let site = Site::new(&config("warm = 3\nreuse = true"));
+    let engine = site.start();
+    let client = client(&engine);
+    for _ in 0..20 {
+        assert!(pages(&client) > 0);
+    }
+    engine.stop();
+    let site = Site::new(&config("warm = 3"));
+    let engine = site.start();
+    let client = self::client(&engine);
+    let small = pages(&client);
+    for _ in 0..20 {
+        grow(&client);
+        assert_eq!(pages(&client), small);
+    }
+    engine.stop();
+}
