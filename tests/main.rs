@@ -23,4 +23,5 @@ mod scale;
 mod schedules;
 mod start;
 mod stores;
+mod tail;
 mod templates;

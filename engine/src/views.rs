@@ -161,6 +161,48 @@ pub struct ReplyView {
     pub data: Data,
 }
 
+/// An attempt that ended, or a delivery that was given up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttemptView {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The trigger.
+    pub trigger: String,
+    /// The function; absent for the outbox.
+    pub function: Option<String>,
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Its event's source.
+    pub source: String,
+    /// Its event's type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its event's subject.
+    pub subject: Option<String>,
+    /// Counts from 1; of a delivery that was given up, all of them.
+    pub attempt: u32,
+    /// The name of the outcome, or [`AttemptView::DEAD`].
+    pub outcome: String,
+    /// Milliseconds in the instance, where there was one.
+    pub ms: Option<f64>,
+    /// In words, if it is not ok.
+    pub reason: Option<String>,
+}
+
+impl AttemptView {
+    /// In place of an outcome: the delivery was given up.
+    pub const DEAD: &str = "dead";
+}
+
+/// In place of attempts that a listener was too slow for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOutView {
+    /// How many.
+    pub left_out: u64,
+}
+
 /// What a function used on one day.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UsageView {

@@ -108,6 +108,13 @@ pub const JOURNAL_RETRY: Duration = Duration::from_secs(1);
 /// have half as many requests under way, so that slow ones of a path leave room for the others.
 pub const HTTP_CONNECTIONS: usize = 4096;
 
+/// How many may follow the attempts of an engine at a time: each is told of all of them.
+pub const TAILS: usize = 16;
+
+/// How many attempts wait for those who follow them, before the oldest are left out: some MiB at most,
+/// should each have the longest reason.
+pub const TAIL_WAITING: usize = 1024;
+
 /// The longest request line and headers of an HTTP request, in bytes: what common servers take.
 pub const HTTP_HEAD: usize = 32 << 10;
 

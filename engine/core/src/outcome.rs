@@ -105,6 +105,20 @@ impl Outcome {
 }
 
 impl OutcomeName {
+    /// Every name there is.
+    pub const ALL: [OutcomeName; 10] = [
+        OutcomeName::Ok,
+        OutcomeName::Retry,
+        OutcomeName::Reject,
+        OutcomeName::Trap,
+        OutcomeName::Timeout,
+        OutcomeName::OutOfMemory,
+        OutcomeName::TooMuchOutput,
+        OutcomeName::Miscounted,
+        OutcomeName::EffectFailed,
+        OutcomeName::Unavailable,
+    ];
+
     /// The kebab-case name.
     pub fn as_str(self) -> &'static str {
         match self {

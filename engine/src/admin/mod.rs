@@ -4,6 +4,7 @@
 //! `/readyz` ask for it.
 
 mod api;
+mod tail;
 
 pub use api::ListQuery;
 
@@ -80,6 +81,8 @@ pub async fn serve(
     admin: Arc<Admin>,
     stopped: CancellationToken,
 ) -> std::io::Result<()> {
+    let ending = stopped.clone();
+    let tail = move |state, query| tail::tail(state, query, ending.clone());
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/api/dead-letters", get(api::list))
@@ -87,6 +90,7 @@ pub async fn serve(
         .route("/api/dead-letters/{id}", delete(api::purge))
         .route("/api/dead-letters/{id}/redrive", post(api::redrive))
         .route("/api/buckets", get(api::buckets))
+        .route("/api/events/tail", get(tail))
         .route("/api/invoke/{function}", post(api::invoke))
         .layer(DefaultBodyLimit::max(BODY))
         .route_layer(middleware::from_fn_with_state(admin.clone(), guard));

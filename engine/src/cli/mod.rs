@@ -4,6 +4,7 @@ mod buckets;
 mod build;
 mod check;
 mod dead_letters;
+mod events;
 mod functions;
 mod invoke;
 mod journal;
@@ -76,6 +77,9 @@ enum Command {
     /// Look into dead letters, run them again, or throw them away.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Look into what happens.
+    #[command(subcommand)]
+    Events(events::Events),
     /// Look into how buckets are listened to.
     #[command(subcommand)]
     Buckets(buckets::Buckets),
@@ -141,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Build(build) => build.run(),
         Command::Invoke(invoke) => invoke.run(cli.log),
         Command::DeadLetters(dead_letters) => dead_letters.run(),
+        Command::Events(events) => events.run(),
         Command::Buckets(buckets) => buckets.run(),
         Command::Journal(journal) => journal.run(),
         Command::Functions(functions) => functions.run(),

@@ -1,6 +1,6 @@
 //! Who carries out a command: the journal at hand if no engine runs on it, else the running engine.
 
-use std::time::Duration;
+use std::{io::Read, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use serde::{Serialize, de::DeserializeOwned};
@@ -74,6 +74,14 @@ impl Client {
         self.answer(self.authorized(request).call())
     }
 
+    /// An answer that goes on until the engine ends it.
+    pub(super) fn follow(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let request = request.config().timeout_global(None).build();
+        let response = self.ok(self.authorized(request).call())?;
+        Ok(response.into_body().into_reader())
+    }
+
     pub(super) fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -99,13 +107,21 @@ impl Client {
         &self,
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> anyhow::Result<T> {
+        self.ok(response)?
+            .body_mut()
+            .read_json()
+            .context("the engine's answer is not understood")
+    }
+
+    /// The response, unless it is a refusal.
+    fn ok(
+        &self,
+        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> anyhow::Result<ureq::http::Response<ureq::Body>> {
         let mut response =
             response.with_context(|| format!("cannot ask the running engine at {}", self.base))?;
         if response.status().is_success() {
-            return response
-                .body_mut()
-                .read_json()
-                .context("the engine's answer is not understood");
+            return Ok(response);
         }
         match response.body_mut().read_json::<Refusal>() {
             Ok(refusal) => bail!(refusal.error),

@@ -165,6 +165,12 @@ impl Dispatcher {
     /// # Errors
     /// [`Broke`], of several events alone.
     pub(super) async fn run_to_commit(&self, runs: &[Running<'_>]) -> Result<Vec<Ran>, Broke> {
+        let ran = self.run_and_commit(runs).await?;
+        self.tell_ran(runs, &ran);
+        Ok(ran)
+    }
+
+    async fn run_and_commit(&self, runs: &[Running<'_>]) -> Result<Vec<Ran>, Broke> {
         let function = &runs[0].function.plan.name;
         let (mut wanted, mut last) = (BTreeSet::new(), None);
         for _ in 0..=limits::CONFLICT_RERUNS {

@@ -25,6 +25,7 @@ pub mod redrive;
 mod route;
 mod settle;
 mod table;
+pub mod tap;
 mod trigger;
 mod usage;
 
@@ -51,6 +52,7 @@ use call::Calls;
 use held::HeldDeliveries;
 use locks::KeyLocks;
 use table::{Queue, Table};
+use tap::Tap;
 use usage::SpareUsage;
 
 pub use drive::Drained;
@@ -87,6 +89,8 @@ pub struct Dispatcher {
     held: HeldDeliveries,
     /// What attempts used that had nothing to commit.
     spare_usage: SpareUsage,
+    /// Who listens to the attempts.
+    tap: Tap,
     hops: Arc<HopMemory>,
     metrics: Arc<Metrics>,
     /// The journal passed its limit and has not yet come back to nine tenths of it.
@@ -116,6 +120,7 @@ impl Dispatcher {
             calls: Calls::new(),
             held: HeldDeliveries::default(),
             spare_usage: SpareUsage::default(),
+            tap: Tap::new(),
             hops: parts.hops,
             metrics: parts.metrics,
             full: AtomicBool::new(false),
@@ -207,8 +212,11 @@ impl Dispatcher {
             let Some((one, delivery)) = accepted.get(id) else {
                 continue;
             };
-            if let Some((cause, _)) = &delivery.dead {
+            if let Some((cause, reason)) = &delivery.dead {
                 self.metrics.dead_letter(&delivery.trigger, *cause);
+                let attempts = delivery.history.last().map_or(0, |record| record.attempt);
+                let (trigger, id) = (&delivery.trigger, delivery.id);
+                self.tell_dead(trigger, id, &one.event, attempts, *cause, reason);
                 continue;
             }
             if let Some(queue) = table.queue(&delivery.trigger)

@@ -39,6 +39,8 @@ impl Dispatcher {
             },
             Err(PublishError::Rejected(reason)) => Outcome::Reject { reason },
         };
+        let (trigger, attempt) = (&delivery.trigger, delivery.attempts + 1);
+        self.tell_published(trigger, delivery.id, &delivery.event, attempt, &outcome);
         if outcome == Outcome::Ok {
             let settle = vec![Settle::Done {
                 delivery: delivery.seq,

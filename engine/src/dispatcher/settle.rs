@@ -207,6 +207,8 @@ impl Dispatcher {
                     "dead letter: {outcome}"
                 );
                 self.metrics.dead_letter(trigger, cause);
+                let reason = outcome.to_string();
+                self.tell_dead(trigger, id, &delivery.event, attempt, cause, &reason);
                 None
             }
         }
