@@ -437,6 +437,22 @@ fn keys_are_listed_page_by_page() {
 }
 
 #[test]
+fn bash_takes_the_completions() {
+    let site = site();
+    let script = site.succeeds(&["completions", "bash"]);
+    fs::write(site.path("completions"), script).expect("it is written");
+    // What a person gets who types `tidemill dead-letters re` and presses the key.
+    let typed = "source completions; COMP_WORDS=(tidemill dead-letters re); COMP_CWORD=2; \
+        _tidemill tidemill re dead-letters; echo ${COMPREPLY[@]}";
+    let output = std::process::Command::new("bash")
+        .args(["-c", typed])
+        .current_dir(site.path(""))
+        .output()
+        .expect("there is bash");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "redrive\n");
+}
+
+#[test]
 fn check_tells_what_there_is() {
     let site = site();
     let told = site.succeeds(&["check"]);

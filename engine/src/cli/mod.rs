@@ -19,13 +19,14 @@ mod usage;
 mod which;
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, anyhow};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use tidemill_config::{Loaded, plan::Plan, reference::Secret};
 
 use crate::logging::LogFormat;
@@ -62,12 +63,18 @@ enum Command {
         /// Try brokers and buckets too: whether they are there, and are as the file needs them.
         #[arg(long)]
         connect: bool,
-        /// One JSON object instead: `fine`, and all that was found.
+        /// Answer in JSON, one object: `fine`, and all that was found.
         #[arg(long)]
         json: bool,
     },
     /// Print the JSON Schema of the configuration, by which editors complete it.
     Schema,
+    /// Print what a shell needs to complete this command line: `tidemill completions bash >
+    /// ~/.local/share/bash-completion/completions/tidemill`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
     /// Begin a function: a folder that can be built at once.
     New(new::New),
     /// Build a function to the component that the engine runs.
@@ -93,6 +100,13 @@ enum Command {
     /// Tell when schedules tick.
     #[command(subcommand)]
     Schedule(schedule::Schedules),
+}
+
+fn completions(shell: Shell) -> Result<(), Failure> {
+    // Into memory first: the generator panics if its output cannot be written.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut script);
+    Ok(io::stdout().write_all(&script)?)
 }
 
 /// Where a command that is about a plan finds it.
@@ -141,6 +155,7 @@ pub fn main() -> ExitCode {
             println!("{:#}", tidemill_config::schema());
             Ok(())
         }
+        Command::Completions { shell } => completions(shell),
         Command::New(new) => new.run(),
         Command::Build(build) => build.run(),
         Command::Invoke(invoke) => invoke.run(cli.log),
@@ -214,4 +229,67 @@ fn read(file: &Path) -> Result<Loaded, Failure> {
         eprintln!("{}", invalid.render(io::stderr().is_terminal()));
         Failure::Shown
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    /// The paths of all commands that have none below them.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        let below: Vec<_> = command.get_subcommands().collect();
+        if below.is_empty() {
+            found.push((path.trim().to_owned(), command.clone()));
+        }
+        for command in below {
+            leaves(command, &format!("{path} {}", command.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn what_tells_something_tells_programs_too() {
+        Cli::command().debug_assert();
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        let mute: Vec<String> = found
+            .into_iter()
+            .filter_map(|(path, command)| {
+                let json = command.get_arguments().find(|arg| arg.get_id() == "json");
+                match json.and_then(|json| json.get_help()) {
+                    Some(help) => {
+                        let help = help.to_string();
+                        assert!(help.starts_with("Answer in JSON"), "{path}: {help}");
+                        None
+                    }
+                    None => Some(path),
+                }
+            })
+            .collect();
+        assert_eq!(mute, ["run", "schema", "completions", "new", "build"]);
+    }
+
+    #[test]
+    fn shells_complete_every_command() {
+        let names: Vec<String> = Cli::command()
+            .get_subcommands()
+            .map(|command| command.get_name().to_owned())
+            .collect();
+        assert!(names.contains(&"dead-letters".to_owned()));
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "tidemill", &mut script);
+            let script = String::from_utf8(script).expect("UTF-8");
+            for name in names
+                .iter()
+                .map(String::as_str)
+                .chain(["redrive", "--dry-run"])
+            {
+                // Fish and elvish leave the dashes of options out.
+                let word = name.trim_start_matches('-');
+                assert!(script.contains(word), "{shell} does not know {name}");
+            }
+        }
+    }
 }
