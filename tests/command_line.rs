@@ -1,6 +1,6 @@
 //! The command line beside a running engine and without one, and the end of an engine.
 
-use std::fs;
+use std::{fs, process::Stdio};
 
 use crate::harness::{Site, wait_until};
 
@@ -450,6 +450,21 @@ fn bash_takes_the_completions() {
         .output()
         .expect("there is bash");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "redrive\n");
+}
+
+#[test]
+fn nobody_need_read_to_the_end() {
+    let site = site();
+    let mut list = crate::harness::tidemill(&site.path(""));
+    list.args(["completions", "zsh"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = list.spawn().expect("the binary runs");
+    // Whoever reads is gone before anything is written, or goes in the middle.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it has ended");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 #[test]

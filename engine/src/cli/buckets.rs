@@ -43,15 +43,15 @@ impl Buckets {
             }
         }
         if views.is_empty() && !json {
-            println!(
+            outln!(
                 "no trigger of {} listens to a bucket",
                 config.config.display()
             );
         }
         for (n, view) in views.iter().enumerate() {
             match json {
-                true => println!("{}", serde_json::to_string(view)?),
-                false => print!("{}{}", if n == 0 { "" } else { "\n" }, text(view)),
+                true => outln!("{}", serde_json::to_string(view)?),
+                false => out!("{}{}", if n == 0 { "" } else { "\n" }, text(view)),
             }
         }
         Ok(())

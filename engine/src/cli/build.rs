@@ -46,7 +46,7 @@ impl Build {
         let size = fs::metadata(&component)
             .with_context(|| format!("{} was not made", component.display()))?
             .len();
-        println!("{}, {size} bytes", component.display());
+        outln!("{}, {size} bytes", component.display());
         Ok(())
     }
 }

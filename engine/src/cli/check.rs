@@ -24,7 +24,7 @@ pub(super) fn check(file: &Path, connect: bool, json: bool) -> Result<(), Failur
     }
     let plan = load(file)?;
     for note in notes(&plan) {
-        println!("note: {note}");
+        outln!("note: {note}");
     }
     if connect {
         let findings = try_out(&plan)?;
@@ -44,7 +44,7 @@ pub(super) fn check(file: &Path, connect: bool, json: bool) -> Result<(), Failur
         .filter(|(n, what)| *n > 0 || *what != "connection");
     let parts = parts.map(|(n, what)| format!("{n} {what}{}", if n == 1 { "" } else { "s" }));
     let parts: Vec<_> = parts.collect();
-    println!("{}: fine: {}", file.display(), parts.join(", "));
+    outln!("{}: fine: {}", file.display(), parts.join(", "));
     Ok(())
 }
 
@@ -62,7 +62,7 @@ fn check_json(file: &Path, connect: bool) -> Result<(), Failure> {
     let tried = verdict(&findings);
     let fine = plan.is_some() && tried.is_ok();
     let all = json!({ "fine": fine, "problems": problems, "notes": notes, "findings": findings });
-    println!("{all}");
+    outln!("{all}");
     match plan {
         Some(_) => tried,
         None => Err(Failure::Shown),

@@ -188,10 +188,10 @@ fn list(reader: &Reader, query: ListQuery, limit: usize, json: bool) -> Result<(
     })?;
     if !json {
         match shown {
-            0 => println!("no dead letters"),
-            n if n == limit => println!("the first {n}; --limit shows more"),
+            0 => outln!("no dead letters"),
+            n if n == limit => outln!("the first {n}; --limit shows more"),
             n => {
-                println!("{n} in all; `tidemill dead-letters show ID` shows one with its attempts")
+                outln!("{n} in all; `tidemill dead-letters show ID` shows one with its attempts")
             }
         }
     }
@@ -212,19 +212,19 @@ fn would(
         print_line(&line, json)
     })?;
     if !json {
-        println!("{count} would be {done}");
+        outln!("{count} would be {done}");
     }
     Ok(())
 }
 
 fn print_line(line: &DeadLetterView, json: bool) -> Result<(), Failure> {
     if json {
-        println!("{}", serde_json::to_string(line)?);
+        outln!("{}", serde_json::to_string(line)?);
         return Ok(());
     }
     let subject = line.subject.as_deref().unwrap_or("-");
-    println!("{}  {}  {}  {subject}", line.id, line.died, line.trigger);
-    println!("    {}: {}", given_up(line), line.reason);
+    outln!("{}  {}  {}  {subject}", line.id, line.died, line.trigger);
+    outln!("    {}: {}", given_up(line), line.reason);
     Ok(())
 }
 
@@ -243,32 +243,34 @@ fn given_up(line: &DeadLetterView) -> String {
 
 fn show(detail: &DeadLetterDetail, json: bool) -> Result<(), Failure> {
     if json {
-        println!("{}", serde_json::to_string_pretty(detail)?);
+        outln!("{}", serde_json::to_string_pretty(detail)?);
         return Ok(());
     }
     let (line, event) = (&detail.line, &detail.event);
-    println!("dead letter  {}", line.id);
-    println!("trigger      {}", line.trigger);
-    println!("given up     {} ({})", line.died, given_up(line));
-    println!("reason       {}", line.reason);
-    println!("accepted     {}", detail.accepted);
-    println!("event        {} {}", event.kind, event.id);
-    println!("source       {}", event.source);
-    println!("subject      {}", event.subject.as_deref().unwrap_or("-"));
-    println!(
+    outln!("dead letter  {}", line.id);
+    outln!("trigger      {}", line.trigger);
+    outln!("given up     {} ({})", line.died, given_up(line));
+    outln!("reason       {}", line.reason);
+    outln!("accepted     {}", detail.accepted);
+    outln!("event        {} {}", event.kind, event.id);
+    outln!("source       {}", event.source);
+    outln!("subject      {}", event.subject.as_deref().unwrap_or("-"));
+    outln!(
         "trace        {}",
         event.traceparent.as_deref().unwrap_or("-")
     );
-    println!("attempts");
+    outln!("attempts");
     for attempt in &detail.history {
-        println!(
+        outln!(
             "  {}  {}  {}",
-            attempt.attempt, attempt.started, attempt.reason
+            attempt.attempt,
+            attempt.started,
+            attempt.reason
         );
     }
     match &event.data {
-        Data::Data(text) => println!("data\n{text}"),
-        Data::DataHex(hex) => println!("data (hexadecimal)\n{hex}"),
+        Data::Data(text) => outln!("data\n{text}"),
+        Data::DataHex(hex) => outln!("data (hexadecimal)\n{hex}"),
     }
     Ok(())
 }
@@ -288,11 +290,11 @@ fn each<T: Serialize>(
         let acted = act(id);
         failed += usize::from(acted.is_err());
         match acted {
-            Ok(view) if json => println!("{}", serde_json::to_string(&view)?),
+            Ok(view) if json => outln!("{}", serde_json::to_string(&view)?),
             Ok(_) => {}
             Err(error) if json => {
                 let error = format!("{error:#}");
-                println!("{}", serde_json::to_string(&FailedView { id, error })?);
+                outln!("{}", serde_json::to_string(&FailedView { id, error })?);
             }
             Err(error) => progress.say(&format!("{id}: {error:#}")),
         }
@@ -300,7 +302,7 @@ fn each<T: Serialize>(
     }
     progress.end();
     if !json {
-        println!("{} {done}", ids.len() - failed);
+        outln!("{} {done}", ids.len() - failed);
     }
     match failed {
         0 => Ok(()),
@@ -314,7 +316,7 @@ fn confirmed(count: usize) -> Result<bool, Failure> {
             "purging {count} dead letters for ever: say --yes"
         )));
     }
-    print!("Throw {count} dead letters away for ever? [y/N] ");
+    out!("Throw {count} dead letters away for ever? [y/N] ");
     io::stdout().flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

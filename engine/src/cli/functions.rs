@@ -42,7 +42,7 @@ impl Functions {
             return Err(unknown("function", name, &plan.file, known));
         }
         if plan.functions.is_empty() && !json {
-            println!("no functions in {}", config.config.display());
+            outln!("no functions in {}", config.config.display());
         }
         let mut today = today(&plan)?;
         let chosen = plan.functions.iter();
@@ -52,8 +52,8 @@ impl Functions {
             let usage = usage.map(|at| today.swap_remove(at));
             let view = view(&plan, function, usage);
             match json {
-                true => println!("{}", serde_json::to_string(&view)?),
-                false => print!("{}{}", if n == 0 { "" } else { "\n" }, text(&view)),
+                true => outln!("{}", serde_json::to_string(&view)?),
+                false => out!("{}{}", if n == 0 { "" } else { "\n" }, text(&view)),
             }
         }
         Ok(())

@@ -117,13 +117,13 @@ fn read(data: &str) -> anyhow::Result<String> {
 
 fn show(invoked: &InvokedView, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(invoked)?);
+        outln!("{}", serde_json::to_string_pretty(invoked)?);
         return Ok(());
     }
     if let Some(reply) = &invoked.reply {
         match &reply.data {
-            Data::Data(text) => println!("{text}"),
-            Data::DataHex(hex) => println!("{hex}"),
+            Data::Data(text) => outln!("{text}"),
+            Data::DataHex(hex) => outln!("{hex}"),
         }
     }
     let (ms, kib) = (invoked.wall_us as f64 / 1000.0, invoked.memory / 1024);

@@ -1,5 +1,15 @@
 //! The command line.
 
+/// Prints to standard output, as `print!` does, and ends the process in peace if nobody reads on.
+macro_rules! out {
+    ($($text:tt)*) => { $crate::cli::put(format_args!($($text)*)) };
+}
+
+/// The same with an end of line.
+macro_rules! outln {
+    ($($text:tt)*) => { $crate::cli::put(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod buckets;
 mod build;
 mod check;
@@ -19,9 +29,10 @@ mod usage;
 mod which;
 
 use std::{
+    fmt,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{self, ExitCode},
 };
 
 use anyhow::{Context, anyhow};
@@ -106,7 +117,8 @@ fn completions(shell: Shell) -> Result<(), Failure> {
     // Into memory first: the generator panics if its output cannot be written.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut script);
-    Ok(io::stdout().write_all(&script)?)
+    out!("{}", String::from_utf8_lossy(&script));
+    Ok(())
 }
 
 /// Where a command that is about a plan finds it.
@@ -152,7 +164,7 @@ pub fn main() -> ExitCode {
             json,
         } => check::check(&file, connect, json),
         Command::Schema => {
-            println!("{:#}", tidemill_config::schema());
+            outln!("{:#}", tidemill_config::schema());
             Ok(())
         }
         Command::Completions { shell } => completions(shell),
@@ -204,6 +216,18 @@ fn unknown<'a>(
             ),
         },
     )
+}
+
+/// Prints. The end of `tidemill dead-letters list | head -1` is no failure.
+fn put(text: fmt::Arguments<'_>) {
+    match io::stdout().write_fmt(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
+        Err(error) => {
+            eprintln!("error: cannot write to standard output: {error}");
+            process::exit(i32::from(FAILED));
+        }
+        Ok(()) => {}
+    }
 }
 
 /// What a client of the admin address must show, looked up.

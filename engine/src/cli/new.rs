@@ -62,10 +62,10 @@ impl New {
         let folder = self.dir.join(&self.name);
         self.write(&folder)?;
         let shown = folder.display();
-        println!("{shown} is ready:\n");
-        println!("  cd {shown}");
-        println!("  tidemill build");
-        println!("  tidemill invoke {} --data @event.json", self.name);
+        outln!("{shown} is ready:\n");
+        outln!("  cd {shown}");
+        outln!("  tidemill build");
+        outln!("  tidemill invoke {} --data @event.json", self.name);
         Ok(())
     }
 

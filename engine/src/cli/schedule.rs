@@ -48,17 +48,17 @@ impl Schedules {
         let from = from.unwrap_or_else(clock::now);
         let chosen = chosen(&plan, trigger.as_deref())?;
         if chosen.is_empty() && !json {
-            println!("no schedules in {}", config.config.display());
+            outln!("no schedules in {}", config.config.display());
         }
         for (n, (trigger, schedule)) in chosen.into_iter().enumerate() {
             let ticks = ticks(trigger, schedule, from, next);
             if json {
                 for tick in &ticks {
-                    println!("{}", serde_json::to_string(tick)?);
+                    outln!("{}", serde_json::to_string(tick)?);
                 }
             } else {
                 let gap = if n > 0 { "\n" } else { "" };
-                print!("{gap}{}", show(trigger, schedule, from, &ticks));
+                out!("{gap}{}", show(trigger, schedule, from, &ticks));
             }
         }
         Ok(())

@@ -73,12 +73,12 @@ impl Usage {
         let views: Vec<UsageView> = entries.into_iter().map(UsageView::from).collect();
         if self.json {
             for view in &views {
-                println!("{}", serde_json::to_string(view)?);
+                outln!("{}", serde_json::to_string(view)?);
             }
         } else if views.is_empty() {
-            println!("nothing has run in this time");
+            outln!("nothing has run in this time");
         } else {
-            print!("{}", shown(&views));
+            out!("{}", shown(&views));
         }
         Ok(())
     }
