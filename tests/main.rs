@@ -10,6 +10,7 @@ mod chains;
 mod command_line;
 mod faults;
 mod handlers;
+mod help;
 mod http;
 mod idle;
 mod instances;

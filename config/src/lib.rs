@@ -34,9 +34,9 @@ mod walk;
 mod words;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -51,6 +51,9 @@ pub use suggest::closest;
 /// The largest file, in bytes: a hundred times what a person writes, and little enough to check in a
 /// blink.
 pub const FILE_LIMIT: u64 = 1 << 20;
+
+/// How many names of a folder are looked at for one that was meant.
+const NEIGHBOURS: usize = 1000;
 
 /// A file that can be used.
 #[derive(Clone, Debug)]
@@ -121,10 +124,14 @@ pub fn parse(file: &Path, text: &str) -> Result<Loaded, Invalid> {
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Invalid {
+    let near = near(file);
+    let meant = near.map(|near| format!("did you mean `{}`?", near.display()));
     let (message, help) = match error.kind() {
         io::ErrorKind::NotFound => (
             "there is no such file".to_owned(),
-            "name the file, or run this in its folder",
+            meant
+                .as_deref()
+                .unwrap_or("name the file, or run this in its folder"),
         ),
         io::ErrorKind::IsADirectory => (
             "this is a folder, not a file".to_owned(),
@@ -142,6 +149,22 @@ fn unreadable(file: &Path, error: &io::Error) -> Invalid {
     Invalid {
         problems: vec![whole(file, Severity::Error, message, help)],
     }
+}
+
+/// The TOML file beside it whose name is closest, if one is.
+fn near(file: &Path) -> Option<PathBuf> {
+    let folder = match file.parent()? {
+        folder if folder.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    };
+    let names = fs::read_dir(folder).ok()?.take(NEIGHBOURS).flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let names: Vec<String> = names.filter(|name| name.ends_with(".toml")).collect();
+    let near = closest(
+        file.file_name()?.to_str()?,
+        names.iter().map(String::as_str),
+    )?;
+    Some(file.with_file_name(near))
 }
 
 /// A problem of the file as a whole.

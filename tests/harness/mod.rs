@@ -172,6 +172,7 @@ pub fn tidemill(dir: &Path) -> Command {
     command
         .current_dir(dir)
         .env_remove("TIDEMILL_LOG")
+        .env_remove("COLUMNS")
         .env("NO_COLOR", "1");
     // SAFETY: between fork and exec, one system call that touches no memory. It fails for all but
     // root, who alone has the power.

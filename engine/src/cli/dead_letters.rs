@@ -30,7 +30,7 @@ pub(super) enum DeadLetters {
         #[command(flatten)]
         which: Which,
         /// At most so many.
-        #[arg(long, value_name = "COUNT", default_value_t = 100)]
+        #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = count)]
         limit: usize,
         /// Answer in JSON, one dead letter a line.
         #[arg(long)]
@@ -296,7 +296,7 @@ fn each<T: Serialize>(
                 let error = format!("{error:#}");
                 outln!("{}", serde_json::to_string(&FailedView { id, error })?);
             }
-            Err(error) => progress.say(&format!("{id}: {error:#}")),
+            Err(error) => progress.say(&named(id, &format!("{error:#}"))),
         }
         progress.at(n + 1);
     }
@@ -310,10 +310,23 @@ fn each<T: Serialize>(
     }
 }
 
+/// An error with the dead letter that it is about.
+fn named(id: DeliveryId, error: &str) -> String {
+    match error.contains(&id.to_string()) {
+        true => error.to_owned(),
+        false => format!("{id}: {error}"),
+    }
+}
+
+fn count(text: &str) -> Result<usize, &'static str> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or("expected a count from 1 on")
+}
+
 fn confirmed(count: usize) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::Wrong(anyhow!(
-            "purging {count} dead letters for ever: say --yes"
+            "to throw {count} away for ever, say --yes; --dry-run shows which"
         )));
     }
     out!("Throw {count} dead letters away for ever? [y/N] ");

@@ -53,8 +53,16 @@ const WRONG: u8 = 2;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How log lines look.
-    #[arg(long, global = true, value_enum, default_value_t)]
+    /// How log lines look: `human`, `json`, or `auto`, which is for people at a terminal and JSON
+    /// otherwise.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
     log: LogFormat,
 }
 
@@ -80,8 +88,9 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, by which editors complete it.
     Schema,
-    /// Print what a shell needs to complete this command line: `tidemill completions bash >
-    /// ~/.local/share/bash-completion/completions/tidemill`.
+    /// Print what a shell needs to complete this command line.
+    ///
+    /// For bash: `tidemill completions bash > ~/.local/share/bash-completion/completions/tidemill`.
     Completions {
         /// The shell.
         shell: Shell,
@@ -95,13 +104,13 @@ enum Command {
     /// Look into dead letters, run them again, or throw them away.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
-    /// Look into what happens.
+    /// Follow what happens in a running engine.
     #[command(subcommand)]
     Events(events::Events),
     /// Look into how buckets are listened to.
     #[command(subcommand)]
     Buckets(buckets::Buckets),
-    /// Look into functions.
+    /// Look into functions: what they are, and what they did today.
     #[command(subcommand)]
     Functions(functions::Functions),
     Usage(usage::Usage),
