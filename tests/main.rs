@@ -8,6 +8,7 @@ mod batches;
 mod buckets;
 mod chains;
 mod command_line;
+mod examples;
 mod faults;
 mod handlers;
 mod help;

@@ -295,6 +295,44 @@ fn the_example_of_object_stores() {
     }
 }
 
+/// The example of everything leaves out no key that the engine has.
+#[test]
+fn the_example_of_everything() {
+    fn collect(value: &toml::Value, path: &str, found: &mut Vec<String>) {
+        found.push(path.to_owned());
+        if let toml::Value::Table(table) = value {
+            for (name, value) in table {
+                let path = [path, name].join(if path.is_empty() { "" } else { "." });
+                collect(value, &path, found);
+            }
+        }
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/everything.toml");
+    let Loaded { plan, warnings } = load(Path::new(file)).unwrap();
+    assert!(
+        warnings.is_empty() && plan.not_built.is_empty(),
+        "{warnings:?}"
+    );
+    let mut found = Vec::new();
+    let text = fs::read_to_string(file).unwrap();
+    collect(&text.parse::<toml::Table>().unwrap().into(), "", &mut found);
+    let is_there = |key: &str| {
+        let parts: Vec<&str> = key.split('.').collect();
+        found.iter().any(|path| {
+            let path: Vec<&str> = path.splitn(parts.len(), '.').collect();
+            let pairs = path.iter().zip(&parts);
+            path.len() == parts.len() && pairs.into_iter().all(|(is, key)| *key == "*" || is == key)
+        })
+    };
+    let built = tidemill_config::keys::KEYS.iter().filter(|key| key.built);
+    // A part of what is not built is not built either.
+    let absent: Vec<&str> = built
+        .map(|key| key.path)
+        .filter(|path| !path.starts_with("triggers.*.postgres") && !is_there(path))
+        .collect();
+    assert_eq!(absent, [""; 0]);
+}
+
 #[test]
 fn object_stores_and_their_options() {
     let text = r#"
