@@ -295,6 +295,107 @@ fn the_example_of_object_stores() {
     }
 }
 
+/// Chains that come round over buckets, whichever part of the file writes.
+#[test]
+fn objects_that_lead_to_objects_without_end() {
+    let config = |photo: &str, small: &str, more: &str| {
+        format!(
+            r#"
+            buckets.a.url = "file:a"
+            buckets.b.url = "file:b"
+            functions.f = {{ component = "f", allow = {{ write = ["b"] }} }}
+            functions.g = {{ component = "g" {more} }}
+            [triggers.photo]
+            function = "f"
+            bucket = {{ name = "a" {photo} }}
+            [triggers.small]
+            function = "g"
+            {small}
+            "#
+        )
+    };
+    let small = "bucket = { name = \"b\" }";
+    let writes = ", allow = { write = [\"a\"] }";
+    let endless = "8: objects of bucket `a` may lead to new ones, without end";
+    let cases = [
+        // f writes b, and g, which b triggers, writes a.
+        (config("", small, writes), true),
+        (config("", small, ""), false),
+        // Its reply goes there, or what it was given up with, or its objects.
+        (
+            config(
+                "",
+                "bucket = { name = \"b\" }\non_success = { bucket = { name = \"a\" } }",
+                "",
+            ),
+            true,
+        ),
+        (
+            config(
+                "",
+                "bucket = { name = \"b\" }\ndead_letter = { bucket = { name = \"a\" } }",
+                "",
+            ),
+            true,
+        ),
+        (
+            config(
+                "",
+                "bucket = { name = \"b\", after = { move = { bucket = \"a\" } } }",
+                "",
+            ),
+            true,
+        ),
+        // Whoever wrote a prefix, or listens to what goes, thought of it.
+        (config(", prefix = \"in/\"", small, writes), false),
+        (config(", on = [\"deleted\"]", small, writes), false),
+        (
+            config(
+                "",
+                "bucket = { name = \"b\" }\nfilter = { subject = [\"x\"] }",
+                writes,
+            ),
+            false,
+        ),
+    ];
+    for (text, round) in cases {
+        let expected: &[&str] = if round { &[endless] } else { &[] };
+        assert_eq!(warned(&text), expected, "{text}");
+    }
+    // Over events and objects in turn.
+    let text = r#"
+        buckets.a.url = "file:a"
+        functions.f = { component = "f", allow = { read = ["a"], emit = ["made"] } }
+        functions.g = { component = "g", allow = { write = ["a"] } }
+        [triggers.photo]
+        function = "f"
+        bucket = { name = "a" }
+        [triggers.made]
+        function = "g"
+        event = { type = "made" }
+    "#;
+    let warnings = loaded(text).warnings;
+    insta::assert_snapshot!(
+        warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
+    // A trigger that comes back to its own bucket is told of once.
+    let text = r#"
+        buckets.a.url = "file:a"
+        functions.f = { component = "f", allow = { write = ["a"] } }
+        [triggers.photo]
+        function = "f"
+        bucket = { name = "a" }
+    "#;
+    assert_eq!(
+        warned(text),
+        ["6: function `f` may write the bucket that triggers it"]
+    );
+}
+
 /// The example of everything leaves out no key that the engine has.
 #[test]
 fn the_example_of_everything() {

@@ -1,11 +1,14 @@
-//! Events that functions emit: who makes those that triggers listen to, and chains that never end.
+//! Events that functions emit: who makes those that triggers listen to, and chains that never end,
+//! over objects that functions write too.
 
 use std::collections::{BTreeMap, HashSet};
 
 use tidemill_core::limits::HOPS;
 
 use crate::{
+    build::after,
     keys::join,
+    plan::After,
     sink::{Draft, Sink, Span},
     suggest,
     tree::{Node, Table},
@@ -18,21 +21,23 @@ pub(super) fn check(sink: &mut Sink<'_>, root: &Table) {
     graph.endless(sink);
 }
 
-/// What leads to what: an event type to the triggers that listen to it, a trigger to its function
-/// and to the types that it makes of replies and dead letters, a function to the types it may emit.
+/// What leads to what: an event type or a bucket to the triggers that listen to it, a trigger to its
+/// function, to the types and buckets that its replies and dead letters go to and to the bucket its
+/// objects move to, a function to the types it may emit and the buckets it may write.
 #[derive(Default)]
 struct Graph<'t> {
     nodes: Vec<Part<'t>>,
     /// Whither each leads, and where the file says so.
     edges: Vec<Vec<(usize, &'t Span)>>,
     ids: BTreeMap<Part<'t>, usize>,
-    /// The triggers that listen to events, with the type.
-    listening: Vec<(usize, &'t Node)>,
+    /// The triggers that listen to events or objects: what they listen to, and where they say so.
+    listening: Vec<(usize, Part<'t>, &'t Node)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part<'t> {
     Type(&'t str),
+    Bucket(&'t str),
     Trigger(&'t str),
     Function(&'t str),
 }
@@ -41,18 +46,25 @@ impl<'t> Graph<'t> {
     fn of(root: &'t Table) -> Graph<'t> {
         let mut graph = Graph::default();
         for (name, function) in root.tables("functions") {
-            let emit = function.table("allow").and_then(|allow| allow.get("emit"));
-            for grant in emit.map_or(&[][..], Node::list) {
-                graph.makes(Part::Function(name), Some(grant));
+            let granted = |key| {
+                let grants = function.table("allow").and_then(|allow| allow.get(key));
+                grants.map_or(&[][..], Node::list)
+            };
+            for grant in granted("emit") {
+                graph.makes(Part::Function(name), Part::Type, Some(grant));
+            }
+            for grant in granted("write") {
+                graph.makes(Part::Function(name), Part::Bucket, Some(grant));
             }
         }
         for (name, trigger) in root.tables("triggers") {
             for place in ["on_success", "dead_letter"] {
-                let event = trigger.table(place).and_then(|to| to.table("event"));
-                graph.makes(
-                    Part::Trigger(name),
-                    event.and_then(|event| event.get("type")),
-                );
+                let to = |kind, key| {
+                    let to = trigger.table(place).and_then(|to| to.table(kind));
+                    to.and_then(|to| to.get(key))
+                };
+                graph.makes(Part::Trigger(name), Part::Type, to("event", "type"));
+                graph.makes(Part::Trigger(name), Part::Bucket, to("bucket", "name"));
             }
             if let Some(node) = trigger.get("function")
                 && let Some(function) = node.string()
@@ -61,32 +73,52 @@ impl<'t> Graph<'t> {
                 let to = graph.node(Part::Function(function));
                 graph.edges[from].push((to, &node.span));
             }
-            let Some(node) = trigger.table("event").and_then(|event| event.get("type")) else {
-                continue;
-            };
-            let Some(kind) = node.string() else {
-                continue;
-            };
-            let (from, to) = (
-                graph.node(Part::Type(kind)),
-                graph.node(Part::Trigger(name)),
-            );
-            graph.listening.push((to, node));
-            // Whoever wrote a filter thought of what passes.
-            if trigger.get("filter").is_none() {
-                graph.edges[from].push((to, &node.span));
+            if let Some(event) = trigger.table("event") {
+                // Whoever wrote a filter thought of what passes.
+                let all = trigger.get("filter").is_none();
+                graph.hears(name, Part::Type, event.get("type"), all);
+            }
+            if let Some(bucket) = trigger.table("bucket") {
+                if let After::Move { .. } = after(bucket) {
+                    let to = bucket.table("after").and_then(|after| after.table("move"));
+                    let to = to.and_then(|to| to.get("bucket"));
+                    graph.makes(Part::Trigger(name), Part::Bucket, to);
+                }
+                let comes = bucket.strings("on").iter().any(|on| on == "created");
+                // And so did whoever wrote a prefix.
+                let all = bucket.string("prefix").is_empty() && trigger.get("filter").is_none();
+                graph.hears(name, Part::Bucket, bucket.get("name"), comes && all);
             }
         }
-        graph.listening.sort_by_key(|(_, node)| node.span.start);
+        graph.listening.sort_by_key(|(_, _, node)| node.span.start);
         graph
     }
 
-    fn makes(&mut self, from: Part<'t>, node: Option<&'t Node>) {
+    fn makes(&mut self, from: Part<'t>, what: fn(&'t str) -> Part<'t>, node: Option<&'t Node>) {
         if let Some(node) = node
-            && let Some(kind) = node.string()
+            && let Some(name) = node.string()
         {
-            let (from, to) = (self.node(from), self.node(Part::Type(kind)));
+            let (from, to) = (self.node(from), self.node(what(name)));
             self.edges[from].push((to, &node.span));
+        }
+    }
+
+    /// A trigger listens; `all`: whatever comes, it runs.
+    fn hears(
+        &mut self,
+        trigger: &'t str,
+        what: fn(&'t str) -> Part<'t>,
+        node: Option<&'t Node>,
+        all: bool,
+    ) {
+        if let Some(node) = node
+            && let Some(name) = node.string()
+        {
+            let (from, to) = (self.node(what(name)), self.node(Part::Trigger(trigger)));
+            self.listening.push((to, what(name), node));
+            if all {
+                self.edges[from].push((to, &node.span));
+            }
         }
     }
 
@@ -107,10 +139,13 @@ impl<'t> Graph<'t> {
                 _ => None,
             })
             .collect();
-        for (_, node) in &self.listening {
-            let Some(kind) = node.string().filter(|kind| !made.contains(kind)) else {
+        for (_, heard, node) in &self.listening {
+            let Part::Type(kind) = *heard else {
                 continue;
             };
+            if made.contains(kind) {
+                continue;
+            }
             let shown = shorten(kind);
             let message = format!("nothing emits events of type `{shown}`");
             let label = "expected a type that a function may emit, found another";
@@ -127,7 +162,7 @@ impl<'t> Graph<'t> {
     fn endless(&self, sink: &mut Sink<'_>) {
         let mut seen = vec![false; self.nodes.len()];
         let mut told = vec![false; self.nodes.len()];
-        for (start, _) in &self.listening {
+        for (start, ..) in &self.listening {
             if seen[*start] {
                 continue;
             }
@@ -162,7 +197,10 @@ impl<'t> Graph<'t> {
     /// Tells of parts of which each leads to the next, and the last to the first.
     fn tell(&self, sink: &mut Sink<'_>, circle: &[usize]) {
         let listening = self.listening.iter();
-        let Some((first, node)) = listening.into_iter().find(|(id, _)| circle.contains(id)) else {
+        let Some((first, heard, node)) = listening.into_iter().find(|(id, heard, _)| {
+            let part = self.ids.get(heard);
+            circle.contains(id) && part.is_some_and(|part| circle.contains(part))
+        }) else {
             return;
         };
         let begin = circle.iter().position(|id| id == first).unwrap_or(0);
@@ -175,8 +213,20 @@ impl<'t> Graph<'t> {
                 _ => None,
             });
         let triggers: Vec<String> = triggers.collect();
-        let kind = shorten(node.string().unwrap_or_default());
-        let message = format!("events of type `{kind}` may lead to new ones, without end");
+        let what = match heard {
+            Part::Bucket(name) => {
+                // Of a trigger that comes back to its own bucket, `loops` tells.
+                if triggers.len() == 1 {
+                    return;
+                }
+                format!("objects of bucket `{}`", shorten(name))
+            }
+            _ => format!(
+                "events of type `{}`",
+                shorten(node.string().unwrap_or_default())
+            ),
+        };
+        let message = format!("{what} may lead to new ones, without end");
         let label = match triggers.as_slice() {
             [one] => format!("each runs trigger {one}, which may lead to another"),
             [one, others @ ..] => {
@@ -192,21 +242,27 @@ impl<'t> Graph<'t> {
             }
             [] => return,
         };
+        let narrow = match heard {
+            Part::Bucket(_) => {
+                "write elsewhere, or give a trigger a `prefix` that is not written under"
+            }
+            _ => "give a trigger a `filter`",
+        };
         let help = format!(
-            "see to it that the handlers stop, or give a trigger a `filter`; after {HOPS} hops the event becomes a dead letter"
+            "see to it that the handlers stop, or {narrow}; after {HOPS} hops the event becomes a dead letter"
         );
         let mut draft = Draft::error(node.span.clone(), message, label, help).warning();
-        if let Some(span) = self.made_at(circle, node) {
+        if let Some(span) = self.made_at(circle, *heard) {
             draft = draft.with(span.clone(), "it is made here");
         }
         sink.add(draft);
     }
 
-    /// Where a part of the circle says that it makes this type of events.
-    fn made_at(&self, circle: &[usize], node: &Node) -> Option<&'t Span> {
-        let kind = self.ids.get(&Part::Type(node.string()?))?;
+    /// Where a part of the circle says that it makes these.
+    fn made_at(&self, circle: &[usize], heard: Part<'t>) -> Option<&'t Span> {
+        let made = self.ids.get(&heard)?;
         let edges = circle.iter().flat_map(|part| &self.edges[*part]);
-        let (_, span) = edges.into_iter().find(|(to, _)| to == kind)?;
+        let (_, span) = edges.into_iter().find(|(to, _)| to == made)?;
         Some(span)
     }
 }
