@@ -62,7 +62,9 @@ impl ListQuery {
     }
 }
 
-pub(super) fn by_commas<'de, D: Deserializer<'de>, T: Deserialize<'de>>(text: D) -> Result<Vec<T>, D::Error> {
+pub(super) fn by_commas<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    text: D,
+) -> Result<Vec<T>, D::Error> {
     let text = String::deserialize(text)?;
     let parts = text.split(',').filter(|part| !part.is_empty());
     parts

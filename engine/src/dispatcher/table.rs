@@ -84,7 +84,7 @@ impl Queue {
         index % Queue::PER_TRIGGER == Queue::Held as usize
     }
 
-    fn is_outbox(index: QueueIndex) -> bool {
+    pub(super) fn is_outbox(index: QueueIndex) -> bool {
         index % Queue::PER_TRIGGER == Queue::Outbox as usize
     }
 }

@@ -152,10 +152,12 @@ impl Dispatcher {
         if !self.tap.is_open() {
             return;
         }
-        let queue = self.queues.get(trigger).copied();
+        let table = self.table.load();
         // What an outbox carries, no function runs.
-        let queue = queue.filter(|queue| queue % Queue::PER_TRIGGER == Queue::Journaled as usize);
-        let function = queue.map(|queue| &self.triggers[queue / Queue::PER_TRIGGER].function);
+        let queue = table
+            .queue(trigger)
+            .filter(|queue| !Queue::is_outbox(*queue));
+        let function = queue.map(|queue| &table.trigger(queue).function);
         self.tap.tell(AttemptView {
             function: function.map(|function| function.plan.name.clone()),
             outcome: AttemptView::DEAD.to_owned(),
