@@ -60,6 +60,7 @@ fn engine(table: &Table, empty: &Table) -> EnginePlan {
         admin_token: table.text("admin_token"),
         journal_limit: table.whole("journal_limit"),
         drain: table.duration("drain"),
+        memory: table.get("memory").map(|_| table.whole("memory")),
         retention: Retention {
             dead_letters: retention.duration("dead_letters"),
             usage: retention.duration("usage"),

@@ -54,6 +54,8 @@ pub struct EnginePlan {
     pub journal_limit: u64,
     /// How long running attempts may go on after SIGTERM.
     pub drain: Duration,
+    /// The memory of all handlers together, in bytes; absent, it depends on the machine.
+    pub memory: Option<u64>,
     /// How long the journal keeps what nobody waits for.
     pub retention: Retention,
 }

@@ -13,6 +13,7 @@ mod destinations;
 pub mod dispatcher;
 mod functions;
 mod logging;
+mod memory;
 mod metrics;
 mod objects;
 mod operations;

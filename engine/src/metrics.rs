@@ -121,6 +121,10 @@ pub struct Metrics {
     pub dead: Gauge,
     /// Attempts that run now.
     pub running: Gauge,
+    /// Bytes of memory that handlers have.
+    pub memory: Gauge,
+    /// Attempts that wait for memory.
+    pub memory_waiting: Gauge,
     /// Bytes of the journal in use.
     pub journal_bytes: Gauge,
     /// The limit of these bytes.
@@ -161,6 +165,8 @@ impl Default for Metrics {
             pending: Gauge::default(),
             dead: Gauge::default(),
             running: Gauge::default(),
+            memory: Gauge::default(),
+            memory_waiting: Gauge::default(),
             journal_bytes: Gauge::default(),
             journal_limit: Gauge::default(),
         };
@@ -307,6 +313,16 @@ impl Default for Metrics {
             "attempts_running",
             "Attempts that run now",
             metrics.running.clone(),
+        );
+        r.register(
+            "handlers_memory_bytes",
+            "Bytes of memory that handlers have, those kept for later included",
+            metrics.memory.clone(),
+        );
+        r.register(
+            "attempts_waiting_for_memory",
+            "Attempts that wait until others give memory back",
+            metrics.memory_waiting.clone(),
         );
         r.register(
             "journal_bytes",

@@ -18,6 +18,7 @@ use wasmtime::{
 
 use crate::{
     bind,
+    budget::Budget,
     cache::{Cache, CacheError},
     state::State,
     ticker::Ticker,
@@ -60,6 +61,9 @@ pub struct Settings {
     /// on x86-64 has room for about 30,000. If the process may not have that much address space,
     /// the sandbox makes do with fewer and says so in the log.
     pub instances: u32,
+    /// The memory of all instances together, in bytes, as far as they have grown: beyond it they wait
+    /// for each other.
+    pub memory: u64,
     /// Where compiled components are kept. The directory is made, and made private to this user:
     /// whoever can write to it decides what the engine executes.
     pub cache: PathBuf,
@@ -98,6 +102,7 @@ pub(crate) struct Shared {
     /// One permit for each slot of the pool: an attempt waits here rather than failing there.
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) instances: u32,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) compiled: AtomicU64,
 }
 
@@ -116,6 +121,7 @@ impl Sandbox {
             ticker: Ticker::start(&engine).map_err(SandboxError::Thread)?,
             slots: Arc::new(Semaphore::new(instances as usize)),
             instances,
+            budget: Budget::new(settings.memory),
             compiled: AtomicU64::new(0),
             engine,
             linker,
@@ -125,6 +131,16 @@ impl Sandbox {
     /// The most instances at a time: the settings' number, or fewer if the address space is short.
     pub fn instances(&self) -> u32 {
         self.0.instances
+    }
+
+    /// The bytes of memory that all instances have now.
+    pub fn memory(&self) -> u64 {
+        self.0.budget.used()
+    }
+
+    /// How many attempts wait for memory.
+    pub fn waiting(&self) -> usize {
+        self.0.budget.waiting()
     }
 
     /// How many components this sandbox had to compile because the cache did not have them.

@@ -11,6 +11,7 @@
 
 mod batch;
 mod bind;
+mod budget;
 mod cache;
 mod engine;
 mod imports;

@@ -3,7 +3,9 @@
 //! A denied growth is an answer to the guest, not yet an outcome: only if the guest breaks of it
 //! is the attempt out of memory.
 
-use wasmtime::ResourceLimiter;
+use wasmtime::ResourceLimiterAsync;
+
+use crate::budget::Room;
 
 /// The memory of one attempt.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub(crate) struct Limiter {
     total: u64,
     largest: u64,
     denied: bool,
+    /// Where the memory comes from; set when the attempt begins.
+    pub(crate) room: Option<Room>,
 }
 
 impl Limiter {
@@ -22,6 +26,7 @@ impl Limiter {
             total: 0,
             largest: 0,
             denied: false,
+            room: None,
         }
     }
 
@@ -38,6 +43,16 @@ impl Limiter {
     /// Another attempt begins in the same memory.
     pub(crate) fn renew(&mut self) {
         self.denied = false;
+        if let Some(room) = &mut self.room {
+            room.resume();
+        }
+    }
+
+    /// The memory stays as it is until there is another attempt.
+    pub(crate) fn rest(&mut self) {
+        if let Some(room) = &mut self.room {
+            room.rest();
+        }
     }
 
     /// Whether the guest was refused memory.
@@ -46,26 +61,31 @@ impl Limiter {
     }
 }
 
-impl ResourceLimiter for Limiter {
-    fn memory_growing(
+#[async_trait::async_trait]
+impl ResourceLimiterAsync for Limiter {
+    async fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let total = self.total + (desired.saturating_sub(current)) as u64;
+        let more = desired.saturating_sub(current) as u64;
+        let total = self.total + more;
         if total > self.limit {
             self.denied = true;
             return Ok(false);
         }
         if maximum.is_none_or(|maximum| desired <= maximum) {
+            if let Some(room) = &mut self.room {
+                room.take(more).await;
+            }
             self.total = total;
             self.largest = self.largest.max(desired as u64);
         }
         Ok(true)
     }
 
-    fn table_growing(
+    async fn table_growing(
         &mut self,
         _current: usize,
         _desired: usize,
@@ -80,28 +100,28 @@ impl ResourceLimiter for Limiter {
 mod tests {
     use super::*;
 
-    #[test]
-    fn all_memories_share_the_limit() {
+    #[tokio::test]
+    async fn all_memories_share_the_limit() {
         let mut limiter = Limiter::new(100);
-        assert!(limiter.memory_growing(0, 40, None).unwrap());
-        assert!(limiter.memory_growing(0, 50, None).unwrap());
+        assert!(limiter.memory_growing(0, 40, None).await.unwrap());
+        assert!(limiter.memory_growing(0, 50, None).await.unwrap());
         assert!(!limiter.denied());
         assert!(
-            !limiter.memory_growing(40, 51, None).unwrap(),
+            !limiter.memory_growing(40, 51, None).await.unwrap(),
             "101 bytes in all"
         );
         assert!(limiter.denied());
         assert!(
-            limiter.memory_growing(40, 50, None).unwrap(),
+            limiter.memory_growing(40, 50, None).await.unwrap(),
             "exactly 100 bytes"
         );
         assert_eq!(limiter.largest(), 50);
     }
 
-    #[test]
-    fn growth_beyond_the_memory_s_own_maximum_counts_nothing() {
+    #[tokio::test]
+    async fn growth_beyond_the_memory_s_own_maximum_counts_nothing() {
         let mut limiter = Limiter::new(100);
-        limiter.memory_growing(0, 90, Some(60)).unwrap();
+        limiter.memory_growing(0, 90, Some(60)).await.unwrap();
         assert!(!limiter.denied());
         assert_eq!(limiter.largest(), 0);
     }

@@ -69,7 +69,7 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The handler's answer, if the outcome is ok and it gave one.
     pub reply: Option<Reply>,
-    /// What it used. Waiting for a free instance is not in it.
+    /// What it used. Waiting for a free instance, and for memory to begin with, is not in it.
     pub usage: Usage,
 }
 
@@ -280,7 +280,7 @@ impl Function {
 
     async fn attempt_fresh<A, R>(
         &self,
-        state: State,
+        mut state: State,
         entry: ComponentExportIndex,
         arguments: A,
     ) -> Ended<'_, R>
@@ -289,6 +289,7 @@ impl Function {
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         let slots = self.slots().await;
+        state.limiter.room = Some(self.0.shared.budget.enter().await);
         let _running = self.0.shared.ticker.hold();
         let output = state.output.clone();
         let mut store = self.store(state);
@@ -331,7 +332,8 @@ impl Function {
             }
             None => {
                 let lent = Lent::new(self.owned_slots().await);
-                let state = State::new(host, self.0.limits, self.0.config.clone(), batch);
+                let mut state = State::new(host, self.0.limits, self.0.config.clone(), batch);
+                state.limiter.room = Some(self.0.shared.budget.enter().await);
                 (self.store(state), lent)
             }
         };
@@ -356,8 +358,9 @@ impl Function {
     }
 
     /// Makes an instance that is to rest.
-    pub(crate) async fn make(&self, state: State) -> wasmtime::Result<(Store<State>, Lent)> {
+    pub(crate) async fn make(&self, mut state: State) -> wasmtime::Result<(Store<State>, Lent)> {
         let mut lent = Lent::new(self.owned_slots().await);
+        state.limiter.room = Some(self.0.shared.budget.enter().await);
         let _running = self.0.shared.ticker.hold();
         let mut store = self.store(state);
         let made = self.instance(&mut store, &mut lent);
@@ -365,6 +368,7 @@ impl Function {
             Ok(made) => made?,
             Err(_) => wasmtime::bail!("it does not start within {:?}", self.0.limits.timeout),
         };
+        store.data_mut().limiter.rest();
         Ok((store, lent))
     }
 
@@ -397,7 +401,7 @@ impl Function {
 
     fn store(&self, state: State) -> Store<State> {
         let mut store = Store::new(&self.0.shared.engine, state);
-        store.limiter(|state| &mut state.limiter);
+        store.limiter_async(|state| &mut state.limiter);
         // At every tick the task goes behind all others, and behind the runtime's own look at timers
         // and sockets, so that no guest keeps its neighbours from running. (A plain wake-up would put it
         // before that look, which then comes once in 61 ticks.)

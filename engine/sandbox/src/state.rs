@@ -69,6 +69,7 @@ impl State {
     /// Lets go of the attempt that has ended.
     pub(crate) fn rest(&mut self, nobody: &Arc<dyn HostCalls>) {
         self.renew(nobody.clone(), None);
+        self.limiter.rest();
     }
 
     /// Counts an effect that is about to be handed to the engine, if it has an event to belong to.

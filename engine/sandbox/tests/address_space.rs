@@ -65,6 +65,7 @@ fn a_clear_error_where_there_is_room_for_none() {
     }
     let cache = tempfile::tempdir().unwrap();
     let settings = Settings {
+        memory: 1 << 40,
         instances: 1000,
         cache: cache.path().to_owned(),
     };

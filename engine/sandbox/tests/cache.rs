@@ -15,6 +15,7 @@ use tidemill_sandbox::{Sandbox, Settings};
 
 fn open(cache: &Path) -> Sandbox {
     Sandbox::new(Settings {
+        memory: 1 << 40,
         instances: 4,
         cache: cache.to_owned(),
     })
@@ -130,6 +131,7 @@ fn a_cache_that_is_a_file_is_an_error() {
     let cache = parent.path().join("cache");
     fs::write(&cache, "").unwrap();
     let Err(error) = Sandbox::new(Settings {
+        memory: 1 << 40,
         instances: 1,
         cache: cache.clone(),
     }) else {

@@ -21,6 +21,7 @@ use axum::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tidemill_config::reference::Secret;
+use tidemill_sandbox::Sandbox;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,8 @@ pub struct Admin {
     pub dispatcher: Arc<Dispatcher>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// Where handlers run.
+    pub sandbox: Sandbox,
     /// The sources, for `/readyz`.
     pub sources: Healths,
     /// The plan that runs.
@@ -215,6 +218,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     metrics
         .running
         .set(i64::try_from(admin.dispatcher.running()).unwrap_or(i64::MAX));
+    metrics.memory.set(admin.sandbox.memory().cast_signed());
+    let waiting = i64::try_from(admin.sandbox.waiting());
+    metrics.memory_waiting.set(waiting.unwrap_or(i64::MAX));
     for source in admin.sources.all().iter() {
         metrics.source_ready(&source.source, source.look().0);
         source.measure(metrics);

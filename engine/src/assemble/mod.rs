@@ -33,6 +33,7 @@ use crate::{
     destinations::Destinations,
     dispatcher::{Dispatcher, HopMemory, Parts, View},
     functions::{self, Deployed},
+    memory,
     metrics::Metrics,
     objects::Objects,
     sources::Source,
@@ -196,10 +197,16 @@ pub async fn assemble(
 }
 
 impl Builder {
+    /// Where all handlers run.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     async fn new(plan: &Plan) -> Result<Builder, StartErrors> {
         let data = plan.engine.data.clone();
         let settings = Settings {
             instances: INSTANCES,
+            memory: plan.engine.memory.unwrap_or_else(memory::budget),
             cache: data.join("compiled"),
         };
         let sandbox = tokio::task::spawn_blocking(move || Sandbox::new(settings)).await??;

@@ -14,7 +14,7 @@ use crate::assemble;
 pub(super) enum JournalCommand {
     /// Show what the journal holds, and how much room it takes. Reads all of it; the engine may run.
     Stats {
-        /// Answer with one JSON object.
+        /// Answer in JSON, one object.
         #[arg(long)]
         json: bool,
         #[command(flatten)]

@@ -105,6 +105,7 @@ async fn engine(file: &Path, plan: &Plan, seen: Seen) -> Result<(), Failure> {
     let admin = Admin {
         dispatcher: dispatcher.clone(),
         metrics: metrics.clone(),
+        sandbox: builder.sandbox().clone(),
         sources: roster.healths(),
         plan: status.clone(),
         token,

@@ -225,6 +225,7 @@ fn fixed(old: &EnginePlan, new: &EnginePlan, listens: bool) -> Vec<&'static str>
         ("admin", old.admin != new.admin),
         ("admin_token", old.admin_token != new.admin_token),
         ("drain", old.drain != new.drain),
+        ("memory", old.memory != new.memory),
         ("retention", old.retention != new.retention),
     ];
     let differ = keys.into_iter().filter(|(_, differs)| *differs);

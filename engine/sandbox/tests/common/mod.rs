@@ -32,9 +32,15 @@ pub fn rig() -> Rig {
 }
 
 pub fn rig_with(instances: u32) -> Rig {
+    rig_of(instances, 1 << 40)
+}
+
+/// With so much memory for all.
+pub fn rig_of(instances: u32, memory: u64) -> Rig {
     let cache = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::new(Settings {
         instances,
+        memory,
         cache: cache.path().to_owned(),
     })
     .unwrap();
@@ -174,6 +180,11 @@ pub fn sleeper(milliseconds: u64) -> Vec<u8> {
 
 /// The same with more in its module.
 pub fn sleeper_with(milliseconds: u64, more: &str) -> Vec<u8> {
+    sleeper_doing(milliseconds, more, "")
+}
+
+/// The same, with something to do first.
+pub fn sleeper_doing(milliseconds: u64, more: &str, first: &str) -> Vec<u8> {
     let outer = r#"
         (import "wasi:io/poll@0.2.12" (instance $poll
             (export "pollable" (type $p (sub resource)))
@@ -192,6 +203,7 @@ pub fn sleeper_with(milliseconds: u64, more: &str) -> Vec<u8> {
            (memory (export "memory") 1)
            {more}
            (func $handle (param i32) (result i32)
+               {first}
                (call $block (call $subscribe (i64.const {})))
                (i32.const 0))"#,
         milliseconds * 1_000_000
