@@ -20,6 +20,7 @@ use crate::{
     brokers, http,
     keys::{Kind, join},
     suggest,
+    words::shorten,
 };
 
 /// A value that its key does not take.
@@ -264,6 +265,9 @@ fn selector_help(kind: Kind, text: &str) -> String {
             ),
         };
     }
+    if let Some(path) = text.strip_prefix('$') {
+        return path_help(path);
+    }
     let field = format!("$.{text}");
     if attributes().any(|name| name == text) {
         format!("write \"attr:{text}\" for the attribute, or \"{field}\" for a field of the data")
@@ -273,6 +277,44 @@ fn selector_help(kind: Kind, text: &str) -> String {
         "write it like \"$.customer\", \"header:Customer\" or \"attr:subject\"".into()
     } else {
         "write it like \"$.order_id\", \"header:Order-Id\" or \"attr:subject\"".into()
+    }
+}
+
+/// What is wrong with a path into JSON, the `$` left out.
+fn path_help(path: &str) -> String {
+    let plain = |name: &str| {
+        let letter = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+        !name.is_empty() && name.chars().all(letter)
+    };
+    let bracket = path.split_once('[').map(|(_, rest)| rest);
+    let end = bracket.map(|rest| rest.split_once(']'));
+    if path.is_empty() {
+        "name a field behind `$`, such as \"$.order_id\"".into()
+    } else if path.contains("..") || path.contains(['*', '?']) {
+        "a path leads to one place: leave out `..`, `*` and `?`, and name each field, or an element by \
+         its number: \"$.items[0].id\""
+            .into()
+    } else if path.ends_with('.') {
+        "leave out the `.` at its end, or name the field behind it".into()
+    } else if plain(path) {
+        format!("did you mean \"$.{path}\"?")
+    } else if end == Some(None) {
+        "close the `[` with a `]`".into()
+    } else if bracket.is_some() {
+        "in brackets stands the number of an element, or a name in quotes: \"$.items[0].id\", \
+         '$[\"order id\"]'"
+            .into()
+    } else {
+        let names = path.trim_start_matches('.').split('.');
+        let step = |name: &str| match plain(name) {
+            true => format!(".{name}"),
+            false => format!("[\"{}\"]", name.escape_default()),
+        };
+        let steps: String = names.map(step).collect();
+        format!(
+            "a name of other characters than letters, digits, `_` and `-` stands in brackets: '${}'",
+            shorten(&steps)
+        )
     }
 }
 
