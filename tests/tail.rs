@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     process::{Child, ChildStderr, ChildStdout, Stdio},
     sync::mpsc,
 };
@@ -42,8 +43,14 @@ struct Tail {
 impl Tail {
     /// Starts it, and waits until it follows.
     fn start(site: &Site, args: &[&str]) -> Tail {
+        Tail::start_with(site, args, &[])
+    }
+
+    /// The same with these environment variables.
+    fn start_with(site: &Site, args: &[&str], env: &[(&str, &str)]) -> Tail {
         let mut command = tidemill(&site.path(""));
         command.args(["events", "tail"]).args(args);
+        command.envs(env.iter().copied());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let out = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -188,6 +195,53 @@ fn attempts_are_told_as_they_end() {
             "the engine has stopped\n".to_owned()
         )
     );
+}
+
+#[test]
+fn the_token_is_asked_for() {
+    let engine =
+        "[engine]\nadmin = \"127.0.0.1:0\"\nadmin_token = \"${env:TIDEMILL_TEST_TOKEN}\"\n";
+    let site = Site::new(&format!("{engine}{CONFIG}"));
+    site.bucket("in");
+    let token = [("TIDEMILL_TEST_TOKEN", "open sesame")];
+    let engine = site.spawn(&token);
+    engine.wait_ready();
+    assert!(matches!(engine.get("/api/events/tail"), Some((401, _))));
+    let mut tail = Tail::start_with(&site, &["--json"], &token);
+    drop_file(&site, "good", r#"{"do": "ok"}"#);
+    assert_eq!(objects(&tail.line())[0]["subject"], "good");
+    engine.stop();
+    assert_eq!(tail.end().0, Some(0));
+}
+
+#[test]
+fn so_many_may_follow_and_who_goes_makes_room() {
+    const TAILS: usize = 16;
+    let site = Site::new(CONFIG);
+    site.bucket("in");
+    let engine = site.start();
+    let address = engine.admin().expect("it listens");
+    let follow = || {
+        let mut stream = TcpStream::connect(&address).expect("it listens");
+        let request = format!("GET /api/events/tail HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it is sent");
+        let mut stream = BufReader::new(stream);
+        let mut status = String::new();
+        stream.read_line(&mut status).expect("it answers");
+        (status.contains(" 200 "), stream)
+    };
+    let mut all: Vec<_> = (0..TAILS).map(|_| follow()).collect();
+    assert!(all.iter().all(|(taken, _)| *taken));
+    assert!(!follow().0, "one too many");
+    let (code, error) = site.fails(&["events", "tail"]);
+    assert!(
+        code == 1 && error.contains("end another `tidemill events tail`"),
+        "{error}"
+    );
+    drop(all.pop());
+    wait_until("there is room again", || follow().0);
+    // Those who never read end with the engine all the same.
+    engine.stop();
 }
 
 #[test]
