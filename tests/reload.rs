@@ -129,7 +129,7 @@ fn a_file_that_cannot_run_is_told_of_and_the_plan_runs_on() {
     fs::copy(component("probe"), site.path("new.wasm")).unwrap();
     fs::rename(site.path("new.wasm"), site.path("empty.wasm")).unwrap();
     wait_until("it runs", || client.post("/ask", &[], V).json() == "two");
-    assert_eq!(plan(&engine)["refused"], Value::Null);
+    wait_until("it is told", || plan(&engine)["refused"] == Value::Null);
     engine.stop();
 }
 
@@ -496,4 +496,75 @@ kafka = {{ connection = "log", topics = ["{topic}"], group = "{topic}" }}
     }
     assert_eq!(site.counters("one:").len(), 400, "it listened no more");
     log.delete(&topic);
+}
+
+#[test]
+fn a_queue_that_is_taken_up_anew_waits_for_what_runs_of_it() {
+    let broker = Amqp::connect(&amqp_url());
+    let (queue, url) = (unique("reload"), amqp_url());
+    broker.declare(&queue);
+    let config = |prefetch: u32| {
+        format!(
+            r#"
+[connections.rabbit]
+amqp = "{url}"
+[functions.probe]
+component = "PROBE"
+concurrency = 2
+allow = {{ store = ["probe"] }}
+[triggers.work]
+function = "probe"
+amqp = {{ connection = "rabbit", queue = "{queue}", prefetch = {prefetch} }}
+"#
+        )
+    };
+    let site = Site::new(&config(10));
+    let engine = site.start();
+    // Without ids nobody knows them again.
+    let slow = r#"{ "do": "sleep", "ms": 3000 }"#;
+    let orders = [slow, slow].into_iter().map(str::to_owned);
+    let appends = (1..=5).map(|n| format!(r#"{{ "do": "append", "count": {n} }}"#));
+    let messages = orders.chain(appends).map(|order| (String::new(), order));
+    assert!(broker.publish(&queue, &messages.collect::<Vec<_>>()));
+    wait_until("two run", || {
+        engine.metric("tidemill_attempts_running", "") == 2.0
+    });
+    change(&site, &engine, &config(20));
+    wait_until("all are done", || {
+        site.key("probe", "key")
+            .is_some_and(|list| list.split_whitespace().count() >= 5)
+    });
+    engine.wait_ready();
+    wait_until("the queue is empty", || broker.waiting(&queue) == 0);
+    let settled = engine.metric("tidemill_deliveries_settled_total", "");
+    engine.stop();
+    assert_eq!(settled, 7.0);
+    let list = site.key("probe", "key").unwrap_or_default();
+    let mut numbers: Vec<&str> = list.split_whitespace().collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, ["1", "2", "3", "4", "5"]);
+    assert_eq!(broker.waiting(&queue), 0);
+    broker.delete(&queue);
+}
+
+#[test]
+fn an_engine_without_requests_takes_them_when_its_plan_does() {
+    let site = Site::new("[functions.probe]\ncomponent = \"PROBE\"\n");
+    let engine = site.start();
+    assert_eq!(engine.http(), None);
+    change(&site, &engine, &answers("one"));
+    let address = wait_for("it listens", || engine.http());
+    let client = Client::new(&address);
+    assert_eq!(client.post("/ask", &[], V).json(), "one");
+    // The address is kept, though nothing is at it.
+    change(&site, &engine, "[functions.probe]\ncomponent = \"PROBE\"\n");
+    wait_until("the path is gone", || {
+        client.post("/ask", &[], V).status == 404
+    });
+    change(&site, &engine, &answers("two"));
+    wait_until("the path is back", || {
+        client.post("/ask", &[], V).status == 200
+    });
+    assert_eq!(client.post("/ask", &[], V).json(), "two");
+    engine.stop();
 }

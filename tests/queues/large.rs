@@ -51,6 +51,8 @@ fn come_through(
     engine.wait_ready();
     let metric = |label| engine.metric("tidemill_deliveries_dead_total", label);
     wait_until("both have given it up", || metric("too-large") == 2.0);
+    // And what goes on of it has gone.
+    engine.wait_idle();
     assert_eq!(metric(""), 2.0);
     let [letter] = &files(&letters)[..] else {
         panic!("{:?}", files(&letters));

@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
@@ -49,6 +50,9 @@ const INSTANCES: u32 = 10_000;
 
 /// The largest reply and the largest emitted event, in bytes.
 const PAYLOAD: u64 = 6 << 20;
+
+/// How often those without a terminal are told how far the functions are loaded.
+const LOADING: Duration = Duration::from_secs(1);
 
 /// Which functions to deploy.
 pub enum Selection {
@@ -311,7 +315,12 @@ impl Builder {
             true => ProgressBar::new(wanted.len() as u64).with_style(style),
             false => ProgressBar::hidden(),
         };
-        let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
+        let at_a_time = match before.functions.is_empty() {
+            true => std::thread::available_parallelism().map_or(1, usize::from),
+            // Events go on meanwhile.
+            false => 1,
+        };
+        let mut told = Instant::now();
         let mut waiting = wanted.iter();
         let mut tasks = tokio::task::JoinSet::new();
         let mut deployed = BTreeMap::new();
@@ -339,6 +348,11 @@ impl Builder {
                 Err(error) => errors.push(error.into()),
             }
             bar.inc(1);
+            if bar.is_hidden() && told.elapsed() >= LOADING {
+                told = Instant::now();
+                let (loaded, of) = (bar.position(), wanted.len());
+                tracing::info!(loaded, of, "loading functions");
+            }
         }
         bar.finish_and_clear();
         Ok(deployed)
