@@ -237,11 +237,15 @@ allow = { store = ["probe"] }
 [triggers.work]
 function = "one"
 http = { path = "/work" }
+[triggers.tick]
+function = "one"
+schedule = { every = "1h" }
 "#;
     let site = Site::new(&with(work));
     let engine = site.start();
     let client = Client::new(&engine.http().expect("an address"));
     let order = |n: u32| format!(r#"{{ "do": "append", "count": {n} }}"#);
+    assert_eq!(engine.metric("tidemill_source_ready", "schedule:tick"), 1.0);
     let slow = r#"{ "do": "sleep", "ms": 2000 }"#;
     assert_eq!(client.post("/work", &[], slow).status, 202);
     for n in 1..=2 {
@@ -259,6 +263,7 @@ http = { path = "/work" }
         engine.metric("tidemill_attempts_running", "") == 0.0
     });
     assert_eq!(client.post("/other", &[], order(3)).status, 202);
+    assert_eq!(engine.metric("tidemill_source_ready", "schedule:tick"), 0.0);
     wait_until("only what waits is left", || {
         site.key("probe", "key").as_deref() == Some("3 ")
             && engine.metric("tidemill_deliveries_pending", "") == 2.0

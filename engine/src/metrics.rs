@@ -347,6 +347,13 @@ impl Metrics {
         Ok(text)
     }
 
+    /// Forgets how sources are: some may be no more.
+    pub(crate) fn forget_sources(&self) {
+        self.ready.clear();
+        self.held.clear();
+        self.bucket_objects.clear();
+    }
+
     /// Takes over whether a source is ready.
     pub(crate) fn source_ready(&self, source: &str, ready: bool) {
         let gauge = self.ready.get_or_create(&Source::of(source));

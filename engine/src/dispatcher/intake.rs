@@ -222,10 +222,6 @@ impl Dispatcher {
             mark,
             due,
         } = offer;
-        if self.table.load().listeners(&source).is_empty() {
-            // The plan has changed, and the source is about to be told.
-            return Err(IntakeError::Stopping);
-        }
         event.traceparent.get_or_insert_with(trace::new_traceparent);
         let (mut ledger, mut cursors, mut remember) = (Vec::new(), Vec::new(), false);
         match mark {
@@ -240,6 +236,10 @@ impl Dispatcher {
         }
         let accept = self.route(&source, event, due, remember, clock::now());
         let deliveries = accept.first().map_or(0, |one| one.deliveries.len());
+        if deliveries == 0 && self.table.load().listeners(&source).is_empty() {
+            // The plan has changed, and the source is about to be told.
+            return Err(IntakeError::Stopping);
+        }
         if deliveries == 0 && ledger.is_empty() && cursors.is_empty() {
             self.metrics.accepted(&source);
             return Ok(Receipt::Accepted { deliveries });
@@ -339,5 +339,35 @@ pub(super) fn refusal(error: JournalError) -> IntakeError {
         JournalError::Broken { .. } | JournalError::Failed { .. } => {
             IntakeError::Failed(error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{sync::oneshot, time::timeout};
+
+    use super::ToTheEnd;
+
+    #[tokio::test]
+    async fn what_has_begun_ends_though_nobody_waits_for_it() {
+        let (go, going) = oneshot::channel::<()>();
+        let (done, ended) = oneshot::channel();
+        let mut offer = ToTheEnd::of(async move {
+            going.await.unwrap();
+            done.send(()).unwrap();
+        });
+        assert!(timeout(Duration::ZERO, &mut offer).await.is_err());
+        drop(offer);
+        go.send(()).unwrap();
+        ended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_has_not_begun_never_does() {
+        let (done, ended) = oneshot::channel();
+        drop(ToTheEnd::of(async move { done.send(()) }));
+        assert!(ended.await.is_err());
     }
 }

@@ -208,16 +208,18 @@ impl Table {
 
 impl Dispatcher {
     /// Goes by another view from now on. What runs ends as it began; what waits of a trigger that is gone
-    /// stays in the journal.
-    pub fn swap(&self, view: View) {
+    /// stays in the journal. What only the old view had is to be dropped where a thread may block: it has
+    /// connections and compiled code.
+    pub fn swap(&self, view: View) -> impl Send + 'static {
         let mut dispatch = self.lock();
         let table = Table::new(view, Some(&self.table.load()));
         let (queues, gates) = table.shape();
         dispatch.reshape(&queues, gates);
         // Under the lock: what starts goes by the table that it was chosen by.
-        self.table.store(Arc::new(table));
+        let old = self.table.swap(Arc::new(table));
         drop(dispatch);
         self.wake.notify_one();
+        old
     }
 
     /// The queues of the plan: each trigger, and each trigger's outbox.

@@ -192,7 +192,7 @@ impl Reloader {
         let limit = view.journal_limit;
         self.metrics.journal_limit.set(limit.cast_signed());
         let before = self.dispatcher.queue_names();
-        self.dispatcher.swap(view);
+        let old_view = self.dispatcher.swap(view);
         if let Some((http, prepared)) = prepared {
             http.replace(prepared);
         }
@@ -201,7 +201,9 @@ impl Reloader {
             self.http = Some(routes);
         }
         self.roster.start(units);
-        self.built = built;
+        self.metrics.forget_sources();
+        let old = (old_view, std::mem::replace(&mut self.built, built));
+        tokio::task::spawn_blocking(move || drop(old));
         self.plan = Plan { engine, ..plan };
         let gone = |trigger: &str| before.contains(trigger);
         let strays = assemble::warn_of_strays(&self.dispatcher, gone).await;

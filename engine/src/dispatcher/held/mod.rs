@@ -123,7 +123,7 @@ impl Dispatcher {
         let (mut mine, mut deliveries, mut ready) = (Vec::new(), Vec::new(), Vec::new());
         let mut state = self.held.lock();
         // Whoever releases all does so after the stop, under this lock.
-        let unheard = table.listeners(&source).is_empty();
+        let unheard = accepted.is_none() && table.listeners(&source).is_empty();
         let stopped = self.stop.is_cancelled() || intake.closed.is_cancelled() || unheard;
         for Accepted {
             event,
