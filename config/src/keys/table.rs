@@ -50,7 +50,7 @@ keys! {
 "engine.journal_limit": Size("1MiB", "256TiB"), default("20GiB"), "The size of the journal at which sources pause.";
 "engine.drain": Duration("0s", "1h"), default("30s"), "How long running attempts may go on after SIGTERM.";
 
-"engine.memory": Size("16MiB", "1PiB"), optional, "The memory that all handlers together may have, as far as they use it: beyond it they wait for each other. Left out, three quarters of what the machine has, or its control group.";
+"engine.memory": Size("16MiB", "256TiB"), optional, "The memory that all handlers together may have, as far as they use it: beyond it they wait for each other. Left out, three quarters of what the machine has, or its control group.";
 "engine.retention": Table, default("{}"), "How long the journal keeps what nobody waits for.";
 "engine.retention.dead_letters": Duration("1s", "3660d"), default("90d"), "How old a dead letter grows before it is thrown away.";
 "engine.retention.usage": Duration("1d", "3660d"), default("400d"), "How long it is known what functions used on a day.";
