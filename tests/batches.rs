@@ -270,7 +270,7 @@ function = "many"
 http = { path = "/alone" }
 "#,
     );
-    let (code, text) = site.fails(&["run"]);
+    let (code, text) = site.refuses_to_run();
     assert_eq!(code, 1, "{text}");
     insta::assert_snapshot!(text);
 }

@@ -19,12 +19,7 @@ bucket = { name = "in" }
 
 /// The exit code and the message of a start that fails, without what differs from run to run.
 fn refusal(site: &Site) -> String {
-    let (code, error) = site.fails(&["run", "--log", "human"]);
-    let error = error
-        .lines()
-        .filter(|line| !line.contains(" INFO "))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let (code, error) = site.refuses_to_run();
     format!("exit code {code}\n{error}")
 }
 

@@ -145,6 +145,13 @@ impl Site {
         (output.status.code().unwrap_or(-1), self.anonymous(&err))
     }
 
+    /// The same of `run`, which is to refuse its plan: the code, and what it says besides how far it is.
+    pub fn refuses_to_run(&self) -> (i32, String) {
+        let (code, text) = self.fails(&["run", "--log", "human"]);
+        let told = text.lines().filter(|line| !line.contains(" INFO "));
+        (code, told.collect::<Vec<_>>().join("\n"))
+    }
+
     /// The text with the folder of this site shown as `SITE`.
     pub fn anonymous(&self, text: &str) -> String {
         let real = self.dir.path().canonicalize().expect("it exists");
