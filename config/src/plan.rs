@@ -40,7 +40,7 @@ pub struct NotBuilt {
 }
 
 /// `[engine]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct EnginePlan {
     /// The folder of the journal, the lock and the compiled components; absolute.
     pub data: PathBuf,
@@ -95,7 +95,7 @@ pub enum Connection {
 }
 
 /// `[buckets.NAME]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct BucketPlan {
     /// Its name.
     pub name: String,
@@ -179,7 +179,7 @@ pub struct StoreOptions {
 }
 
 /// `[functions.NAME]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct FunctionPlan {
     /// Its name.
     pub name: String,
@@ -221,7 +221,7 @@ pub struct Allow {
 }
 
 /// `[triggers.NAME]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct TriggerPlan {
     /// Its name.
     pub name: String,
@@ -337,7 +337,7 @@ pub struct HttpDestination {
 }
 
 /// What a trigger listens to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum SourcePlan {
     /// `bucket = { ... }`.
     Bucket(BucketSource),
@@ -374,7 +374,7 @@ impl SourcePlan {
 }
 
 /// `bucket = { ... }`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct BucketSource {
     /// One of [`Plan::buckets`].
     pub bucket: String,
@@ -442,7 +442,7 @@ pub enum Notify {
 }
 
 /// `http = { ... }`. Triggers of one path share it: all but `methods` is the same for all of them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct HttpSource {
     /// The path. `{name}` stands for one segment, and at the end `{*name}` for all the rest.
     pub path: String,

@@ -52,7 +52,7 @@ const INSTANCES: u32 = 10_000;
 const PAYLOAD: u64 = 6 << 20;
 
 /// How often those without a terminal are told how far the functions are loaded.
-const LOADING: Duration = Duration::from_secs(1);
+const LOADING: Duration = Duration::from_secs(10);
 
 /// Which functions to deploy.
 pub enum Selection {
