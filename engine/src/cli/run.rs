@@ -100,6 +100,8 @@ async fn engine(file: &Path, plan: &Plan, seen: Seen) -> Result<(), Failure> {
         roster.start_http(source);
         http = Some(routes);
     }
+    // Before anybody can ask whether all are ready.
+    roster.start(units);
     let status = Status::new(clock::now());
     let admin_stopped = CancellationToken::new();
     let admin = Admin {
@@ -118,7 +120,6 @@ async fn engine(file: &Path, plan: &Plan, seen: Seen) -> Result<(), Failure> {
     ));
     lock.set_admin(address.to_string())?;
 
-    roster.start(units);
     tracing::info!(
         data = %plan.engine.data.display(), admin = %address,
         triggers = plan.triggers.len(), functions = plan.functions.len(), "tidemill runs"
