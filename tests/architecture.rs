@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use crate::harness::root;
 
 /// What each crate may depend on, of the workspace.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("tidemill-core", &[]),
     ("tidemill-config", &["tidemill-core"]),
     ("tidemill-journal", &["tidemill-config", "tidemill-core"]),
@@ -21,8 +21,17 @@ const ARROWS: [(&str, &[&str]); 7] = [
             "tidemill-sandbox",
         ],
     ),
-    // The floors run with the sandbox's settings; the engine is its binary.
-    ("tidemill-bench", &["tidemill-sandbox"]),
+    // The floors run with the sandbox's settings; the engine is its binary, but where events are to come from memory.
+    (
+        "tidemill-bench",
+        &[
+            "tidemill",
+            "tidemill-config",
+            "tidemill-core",
+            "tidemill-sandbox",
+        ],
+    ),
+    ("tidemill-bench-host", &[]),
 ];
 
 /// What would bring I/O, a clock, randomness or a runtime into core.

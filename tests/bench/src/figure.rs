@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::measure::{Sample, Samples, Spread};
+use crate::measure::{Samples, Spread};
 
 /// Which way is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +54,44 @@ impl Figure {
         Figure::new(name, unit, goal, floor_is, samples, |sample| sample.cpu)
     }
 
-    fn new(
+    /// Anything of which less is better.
+    pub fn least<T>(
+        name: &str,
+        unit: &'static str,
+        goal: Option<f64>,
+        floor_is: &'static str,
+        samples: &Samples<T>,
+        value: fn(&T) -> f64,
+    ) -> Figure {
+        Figure::new(name, (unit, Better::Lower), goal, floor_is, samples, value)
+    }
+
+    /// What stays below a bound, and has no floor but that.
+    pub fn within(
+        name: &str,
+        unit: &'static str,
+        bound: f64,
+        bound_is: &'static str,
+        values: impl IntoIterator<Item = f64>,
+    ) -> Figure {
+        Figure {
+            name: name.to_owned(),
+            unit,
+            better: Better::Lower,
+            engine: Spread::of(values),
+            floor: Spread::of([bound]),
+            goal: Some(1.0),
+            floor_is: bound_is,
+        }
+    }
+
+    fn new<T>(
         name: &str,
         (unit, better): (&'static str, Better),
         goal: Option<f64>,
         floor_is: &'static str,
-        samples: &Samples,
-        value: fn(&Sample) -> f64,
+        samples: &Samples<T>,
+        value: fn(&T) -> f64,
     ) -> Figure {
         Figure {
             name: name.to_owned(),

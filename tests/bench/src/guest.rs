@@ -6,7 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use wasmtime::{
     Engine, Store,
-    component::{Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower},
+    component::{
+        Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower,
+        ResourceType, types::ComponentItem,
+    },
 };
 
 /// Instances at a time; more than any floor makes.
@@ -16,10 +19,10 @@ const INSTANCES: u32 = 512;
 const HANDLER: &str = "tidemill:function/handler@0.1.0";
 const HANDLE: &str = "handle";
 
-/// A component, ready to be called.
-pub struct Guest {
+/// A component, ready to be called; each of its instances has a `T` of its own.
+pub struct Guest<T: 'static = ()> {
     engine: Engine,
-    instance: InstancePre<()>,
+    instance: InstancePre<T>,
     handle: ComponentExportIndex,
 }
 
@@ -104,16 +107,40 @@ impl<'a> Event<'a> {
 impl Guest {
     /// Compiles a component that imports nothing it calls.
     pub fn load(path: &Path) -> Result<Guest> {
-        Guest::try_load(path)
+        Guest::with(path, INSTANCES, &[], |_| Ok(()))
+    }
+
+    /// Calls it in a fresh instance.
+    pub async fn call(&self, event: Event<'_>) -> Result<()> {
+        self.call_with((), event).await
+    }
+}
+
+impl<T: Send> Guest<T> {
+    /// Compiles a component for so many instances at a time. It may call the interfaces whose names begin like one of
+    /// `linked`, and no others.
+    pub fn with(
+        path: &Path,
+        instances: u32,
+        linked: &[&str],
+        link: impl FnOnce(&mut Linker<T>) -> wasmtime::Result<()>,
+    ) -> Result<Guest<T>> {
+        Guest::try_with(path, instances, linked, link)
             .map_err(|error| anyhow!(error))
             .with_context(|| format!("cannot load {}", path.display()))
     }
 
-    fn try_load(path: &Path) -> wasmtime::Result<Guest> {
-        let engine = Engine::new(&tidemill_sandbox::config(INSTANCES))?;
+    fn try_with(
+        path: &Path,
+        instances: u32,
+        linked: &[&str],
+        link: impl FnOnce(&mut Linker<T>) -> wasmtime::Result<()>,
+    ) -> wasmtime::Result<Guest<T>> {
+        let engine = Engine::new(&tidemill_sandbox::config(instances))?;
         let component = Component::from_file(&engine, path)?;
         let mut linker = Linker::new(&engine);
-        linker.define_unknown_imports_as_traps(&component)?;
+        link(&mut linker)?;
+        trap_others(&mut linker, &component, linked)?;
         let instance = linker.instantiate_pre(&component)?;
         let handler = component.get_export_index(None, HANDLER);
         let handle = handler.and_then(|handler| component.get_export_index(Some(&handler), HANDLE));
@@ -125,18 +152,22 @@ impl Guest {
         })
     }
 
-    /// Calls it in a fresh instance.
-    pub async fn call(&self, event: Event<'_>) -> Result<()> {
-        let answer = self.try_call(event).await.map_err(|error| anyhow!(error))?;
-        match answer {
+    /// Calls it in a fresh instance, with this.
+    pub async fn call_with(&self, data: T, event: Event<'_>) -> Result<()> {
+        let answer = self.try_call(data, event).await;
+        match answer.map_err(|error| anyhow!(error))? {
             Ok(_) => Ok(()),
             Err(Failure::Retry(retry)) => Err(anyhow!("retry: {}", retry.reason)),
             Err(Failure::Reject(reason)) => Err(anyhow!("rejected: {reason}")),
         }
     }
 
-    async fn try_call(&self, event: Event<'_>) -> wasmtime::Result<Result<Option<Reply>, Failure>> {
-        let mut store = Store::new(&self.engine, ());
+    async fn try_call(
+        &self,
+        data: T,
+        event: Event<'_>,
+    ) -> wasmtime::Result<Result<Option<Reply>, Failure>> {
+        let mut store = Store::new(&self.engine, data);
         store.set_epoch_deadline(u64::MAX / 2);
         let instance = self.instance.instantiate_async(&mut store).await?;
         let handle = instance.get_typed_func::<(Event<'_>,), (Result<Option<Reply>, Failure>,)>(
@@ -146,4 +177,35 @@ impl Guest {
         let (answer,) = handle.call_async(&mut store, (event,)).await?;
         Ok(answer)
     }
+}
+
+/// Links traps for the interfaces that are not linked. Linker's own way to do that would also put resources of its own
+/// beside the functions of those that are.
+fn trap_others<T>(
+    linker: &mut Linker<T>,
+    component: &Component,
+    linked: &[&str],
+) -> wasmtime::Result<()> {
+    let engine = linker.engine().clone();
+    for (name, import) in component.component_type().imports(&engine) {
+        let ComponentItem::ComponentInstance(interface) = import.ty else {
+            continue;
+        };
+        if linked.iter().any(|package| name.starts_with(package)) {
+            continue;
+        }
+        let mut instance = linker.instance(name)?;
+        for (item, export) in interface.exports(&engine) {
+            match export.ty {
+                ComponentItem::ComponentFunc(_) => instance.func_new(item, |_, _, _, _| {
+                    Err(wasmtime::format_err!("the floor does not have it"))
+                })?,
+                ComponentItem::Resource(_) => {
+                    instance.resource(item, ResourceType::host::<()>(), |_, _| Ok(()))?;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }

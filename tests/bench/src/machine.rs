@@ -22,6 +22,29 @@ pub fn cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_millis(used * 1000 / TICKS))
 }
 
+/// The memory of a process that is resident now, in MiB.
+pub fn resident(pid: u32) -> Result<f64> {
+    status(pid, "VmRSS:")
+}
+
+/// The most of it that was resident at a time, in MiB.
+pub fn peak(pid: u32) -> Result<f64> {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: u32, name: &str) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let mut lines = status.lines().filter_map(|line| line.strip_prefix(name));
+    let kib = lines
+        .next()
+        .and_then(|rest| rest.trim().strip_suffix(" kB"));
+    let kib: f64 = kib
+        .and_then(|kib| kib.parse().ok())
+        .with_context(|| format!("{path} has no {name}"))?;
+    Ok(kib / 1024.0)
+}
+
 /// Lines that describe this machine, the day and the commit.
 pub fn description() -> Vec<(&'static str, String)> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);

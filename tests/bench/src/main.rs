@@ -5,13 +5,22 @@
 //! engine, and nothing here is tested by it.
 
 mod amqp;
+mod backlog;
+mod coldstart;
+mod commits;
+mod dispatch;
+mod emitter;
+mod endtoend;
 mod figure;
+mod floors;
 mod guest;
-mod ids;
+mod http;
 mod kafka;
 mod listing;
+mod load;
 mod machine;
 mod measure;
+mod neighbours;
 mod report;
 mod site;
 
@@ -28,6 +37,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
+/// The engine's, in the floors too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the engine beside the bare libraries it is made of. Writes tests/bench/report.json and
 /// tests/bench/REPORT.md if all scenarios ran.
 #[derive(Parser)]
@@ -40,6 +53,12 @@ struct Arguments {
     /// How often engine and floor are measured in turn, after a round to warm up.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(5..))]
     repetitions: u32,
+    /// Be a floor, for this program itself.
+    #[arg(long, hide = true)]
+    floor: Option<floors::Role>,
+    /// Of what the floor does.
+    #[arg(long, hide = true, default_value_t = 0)]
+    count: u64,
 }
 
 /// What can be measured.
@@ -51,6 +70,18 @@ enum Scenario {
     Batch,
     /// The first look at a large bucket.
     Listing,
+    /// Requests made durable, and requests answered.
+    Http,
+    /// The dispatcher and the sandbox alone.
+    Dispatch,
+    /// From an event's acceptance to its completion.
+    Endtoend,
+    /// Functions that have not run yet, and handlers that sleep.
+    Coldstart,
+    /// New events while many wait.
+    Backlog,
+    /// A trigger beside one that is flooded.
+    Neighbours,
 }
 
 /// How thoroughly to measure.
@@ -69,6 +100,9 @@ impl Effort {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(role) = arguments.floor {
+        return role.play(arguments.count);
+    }
     let effort = Effort {
         repetitions: if arguments.quick {
             1
@@ -93,6 +127,12 @@ fn main() -> Result<()> {
             Scenario::Kafka => kafka::run(effort),
             Scenario::Batch => kafka::run_batches(effort),
             Scenario::Listing => listing::run(effort),
+            Scenario::Http => http::run(effort),
+            Scenario::Dispatch => dispatch::run(effort),
+            Scenario::Endtoend => endtoend::run(effort),
+            Scenario::Coldstart => coldstart::run(effort),
+            Scenario::Backlog => backlog::run(effort),
+            Scenario::Neighbours => neighbours::run(effort),
         };
         figures.extend(found.with_context(|| format!("{scenario:?} could not be measured"))?);
     }

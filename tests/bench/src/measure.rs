@@ -1,6 +1,7 @@
 //! Measuring: how fast a count rises and what CPU that takes, in turn for engine and floor.
 
 use std::{
+    fmt,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -11,6 +12,9 @@ use crate::{Effort, machine};
 
 /// Between two looks at a count. Against a second of work, 1 %.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// The same, where a look costs more the more there is.
+const SPARING_LOOK: Duration = Duration::from_millis(20);
 
 /// How long a count may stand still.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,19 +28,25 @@ pub struct Sample {
     pub cpu: f64,
 }
 
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0}/s {:.1} us", self.rate, self.cpu)
+    }
+}
+
 /// All repetitions.
-pub struct Samples {
-    pub engine: Vec<Sample>,
-    pub floor: Vec<Sample>,
+pub struct Samples<T = Sample> {
+    pub engine: Vec<T>,
+    pub floor: Vec<T>,
 }
 
 /// Measures both in turn, after a round that does not count.
-pub fn in_turn(
+pub fn in_turn<T: fmt::Display>(
     what: &str,
     effort: Effort,
-    mut engine: impl FnMut() -> Result<Sample>,
-    mut floor: impl FnMut() -> Result<Sample>,
-) -> Result<Samples> {
+    mut engine: impl FnMut() -> Result<T>,
+    mut floor: impl FnMut() -> Result<T>,
+) -> Result<Samples<T>> {
     let mut samples = Samples {
         engine: Vec::new(),
         floor: Vec::new(),
@@ -51,11 +61,7 @@ pub fn in_turn(
             (engine()?, floor)
         };
         eprintln!(
-            "{what} {round}: engine {:.0}/s {:.1} us, floor {:.0}/s {:.1} us{}",
-            engine.rate,
-            engine.cpu,
-            floor.rate,
-            floor.cpu,
+            "{what} {round}: engine {engine}, floor {floor}{}",
             if round == 0 { " (to warm up)" } else { "" }
         );
         if round > 0 {
@@ -128,5 +134,57 @@ impl Spread {
             least: values[0],
             most: values[values.len() - 1],
         }
+    }
+}
+
+/// Waits for a count to rise to `total`, and looks at it less often.
+pub fn wait(total: u64, mut count: impl FnMut() -> Result<u64>) -> Result<()> {
+    let mut last = (Instant::now(), 0);
+    loop {
+        let done = count()?;
+        if done >= total {
+            return Ok(());
+        }
+        if done > last.1 {
+            last = (Instant::now(), done);
+        }
+        ensure!(
+            last.0.elapsed() < PATIENCE,
+            "{done} of {total} were done, and nothing more for {PATIENCE:?}"
+        );
+        sleep(SPARING_LOOK);
+    }
+}
+
+/// Time, and the CPU of a process.
+pub struct Timer {
+    pid: u32,
+    start: Instant,
+    cpu: Duration,
+}
+
+impl Timer {
+    /// For what this process does itself.
+    pub fn here() -> Result<Timer> {
+        Timer::of(std::process::id())
+    }
+
+    /// For what this one does.
+    pub fn of(pid: u32) -> Result<Timer> {
+        Ok(Timer {
+            pid,
+            cpu: machine::cpu(pid)?,
+            start: Instant::now(),
+        })
+    }
+
+    /// So many events were done meanwhile.
+    pub fn stop(self, events: u64) -> Result<Sample> {
+        let took = self.start.elapsed().as_secs_f64();
+        let cpu = machine::cpu(self.pid)? - self.cpu;
+        Ok(Sample {
+            rate: events as f64 / took,
+            cpu: cpu.as_secs_f64() * 1e6 / events as f64,
+        })
     }
 }

@@ -124,6 +124,8 @@ fn spread(of: Spread) -> String {
 fn number(value: f64) -> String {
     if value >= 100.0 {
         format!("{value:.0}")
+    } else if value < 1.0 {
+        format!("{value:.2}")
     } else {
         format!("{value:.1}")
     }

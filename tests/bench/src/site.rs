@@ -22,28 +22,43 @@ pub fn folder() -> Result<TempDir> {
     Ok(tempfile::tempdir_in(parent)?)
 }
 
-/// A running engine. Killed when dropped.
-pub struct Site {
-    child: Child,
-    agent: ureq::Agent,
-    admin: String,
+/// A folder with a configuration. Deleted when dropped.
+pub struct Place {
     dir: TempDir,
 }
 
-impl Site {
-    /// Starts the engine with this configuration, `[engine]` put before it, and waits until it answers.
-    pub fn start(config: &str) -> Result<Site> {
+/// A running engine. Killed when dropped.
+pub struct Site {
+    process: Process,
+    agent: ureq::Agent,
+    admin: String,
+    place: Place,
+}
+
+impl Place {
+    /// One with this configuration, `[engine]` put before it.
+    pub fn new(config: &str) -> Result<Place> {
         let dir = folder()?;
         let engine = "[engine]\nadmin = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n";
         fs::write(
             dir.path().join("tidemill.toml"),
             format!("{engine}{config}"),
         )?;
-        let log = fs::File::create(dir.path().join("log"))?;
-        let binary = binary()?;
+        Ok(Place { dir })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts an engine in it, and waits until that answers.
+    pub fn start(self) -> Result<Site> {
+        let log = fs::File::create(self.path().join("log"))?;
+        let binary = beside("tidemill")?;
         let child = Command::new(&binary)
             .arg("run")
-            .current_dir(dir.path())
+            .current_dir(self.path())
             .env_remove("TIDEMILL_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -51,18 +66,38 @@ impl Site {
             .spawn()
             .with_context(|| format!("cannot run {}", binary.display()))?;
         let mut site = Site {
-            child,
+            process: Process(child),
             agent: ureq::Agent::new_with_defaults(),
             admin: String::new(),
-            dir,
+            place: self,
         };
-        site.admin = site.wait_for(|site| admin(site.dir.path(), site.pid()))?;
+        site.admin = site.wait_for(|site| admin(site.place.path(), site.pid()))?;
         Ok(site)
+    }
+}
+
+impl Site {
+    /// Starts an engine in a place of its own.
+    pub fn start(config: &str) -> Result<Site> {
+        Place::new(config)?.start()
     }
 
     /// The process.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.0.id()
+    }
+
+    /// Where its HTTP triggers listen, once they do.
+    pub fn http(&mut self) -> Result<String> {
+        self.wait_for(|site| {
+            let ready = format!("http://{}/readyz", site.admin);
+            let mut ready = site.agent.get(ready).call().ok()?;
+            let ready: serde_json::Value = ready.body_mut().read_json().ok()?;
+            let mut sources = ready["sources"].as_array()?.iter();
+            let http = sources.find(|source| source["source"] == "http")?;
+            let address = http["state"].as_str()?.strip_prefix("listening on ")?;
+            Some(address.to_owned())
+        })
     }
 
     /// The sum of a counter over the series that have this label.
@@ -79,15 +114,36 @@ impl Site {
         Ok(values.sum())
     }
 
+    /// The deliveries of a trigger that ended well.
+    pub fn settled(&self, trigger: &str) -> Result<u64> {
+        let series = format!("trigger=\"{trigger}\",result=\"ok\"");
+        self.metric("tidemill_deliveries_settled_total", &series)
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        self.wait_for(|site| {
+            let ready = format!("http://{}/readyz", site.admin);
+            site.agent.get(ready).call().is_ok().then_some(())
+        })
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(mut self) -> Result<Place> {
+        self.process.0.kill()?;
+        self.process.0.wait()?;
+        Ok(self.place)
+    }
+
     /// Asks it to stop, and waits until it has.
-    pub fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<Place> {
         let pid = self.pid().to_string();
         let asked = Command::new("kill").args(["-TERM", &pid]).status()?;
         ensure!(asked.success(), "the engine cannot be told to stop");
         let status = {
             let start = Instant::now();
             loop {
-                if let Some(status) = self.child.try_wait()? {
+                if let Some(status) = self.process.0.try_wait()? {
                     break status;
                 }
                 ensure!(start.elapsed() < PATIENCE, "the engine does not stop");
@@ -99,7 +155,7 @@ impl Site {
             "the engine ended with {status}; its log:\n{}",
             self.log()
         );
-        Ok(())
+        Ok(self.place)
     }
 
     fn wait_for<T>(&mut self, look: impl Fn(&Site) -> Option<T>) -> Result<T> {
@@ -108,7 +164,7 @@ impl Site {
             if let Some(found) = look(self) {
                 return Ok(found);
             }
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.process.0.try_wait()? {
                 bail!("the engine ended with {status}; its log:\n{}", self.log());
             }
             ensure!(
@@ -121,26 +177,29 @@ impl Site {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        fs::read_to_string(self.place.path().join("log")).unwrap_or_default()
     }
 }
 
-impl Drop for Site {
+/// Killed when dropped.
+struct Process(Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
-/// The engine that was built together with this program.
-fn binary() -> Result<PathBuf> {
-    let binary = std::env::current_exe()?.with_file_name("tidemill");
+/// A program that was built together with this one.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name(name);
     ensure!(
-        binary.exists(),
-        "{} is missing: run `cargo build --release --package tidemill`",
-        binary.display()
+        program.exists(),
+        "{} is missing: run `cargo build --release --package {name}`",
+        program.display()
     );
-    Ok(binary)
+    Ok(program)
 }
 
 /// The admin address, once it listens.

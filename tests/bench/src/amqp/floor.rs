@@ -18,8 +18,8 @@ use tokio::{runtime::Runtime, sync::mpsc};
 use super::PREFETCH;
 use crate::{
     addresses::amqp_url,
+    commits::Commits,
     guest::{Event, Guest},
-    ids::Ids,
     measure::{self, Sample},
     site,
 };
@@ -31,11 +31,14 @@ pub fn run(queue: &str, messages: u64, guest: &Guest) -> Result<Sample> {
     let acked = Arc::new(AtomicU64::new(0));
     // A commit's last tag acks all before it; there are no more commits on the way than messages.
     let (durable, mut tags) = mpsc::unbounded_channel::<(u64, u64)>();
-    let ids = Ids::open(&dir.path().join("ids.db"), move |group: Vec<u64>| {
-        if let Some(last) = group.last() {
-            durable.send((*last, group.len() as u64)).ok();
-        }
-    })?;
+    let ids = Commits::of_ids(
+        &dir.path().join("ids.db"),
+        move |group: Vec<(String, u64)>| {
+            if let Some((_, last)) = group.last() {
+                durable.send((*last, group.len() as u64)).ok();
+            }
+        },
+    )?;
     let source = format!("amqp:rabbit/{queue}");
     let sender = ids.sender.clone();
     let counted = acked.clone();
