@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-guests=(thumbnail announce weather-report debezium probe batch-probe bench-handler)
+guests=(thumbnail announce weather-report debezium probe batch-probe bench-handler bench-proxy)
 # The folder of each, and its world.
 js_guests=("examples/github-hook function" "tests/batch-js batch-function")
 out=build

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -50,9 +51,11 @@ impl Floor {
         Floor::spawn(command)
     }
 
-    /// The host of wasi:http, a program of its own.
-    pub fn host() -> Result<Floor> {
-        Floor::spawn(Command::new(site::beside("tidemill-bench-host")?))
+    /// The host of wasi:http, a program of its own, with this component.
+    pub fn host(component: &Path) -> Result<Floor> {
+        let mut command = Command::new(site::beside("tidemill-bench-host")?);
+        command.arg(component);
+        Floor::spawn(command)
     }
 
     fn spawn(mut command: Command) -> Result<Floor> {

@@ -1,11 +1,11 @@
 //! A bare wasi:http host as `wasmtime serve` is one: hyper, wasmtime's pooling allocator as it comes, and for each
-//! request a fresh instance in a task of its own. Serves until standard input ends; its address is the first line of
-//! standard output.
+//! request a fresh instance, in a task of its own, of the component that is named, binary or text. Serves until standard
+//! input ends; its address is the first line of standard output.
 //!
 //! A program of its own, because wasmtime-wasi-http asks for more of hyper than the engine does, and would have it built
 //! into the engine too.
 
-use std::io::Read as _;
+use std::{env, ffi::OsStr, io::Read as _};
 
 use anyhow::{Context as _, Result, anyhow};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
@@ -55,7 +55,10 @@ fn main() -> Result<()> {
         std::io::stdin().read_to_end(&mut Vec::new()).ok();
         std::process::exit(0);
     });
-    let handler = load().map_err(|error| anyhow!(error))?;
+    let component = env::args_os()
+        .nth(1)
+        .context("the component is not named")?;
+    let handler = load(&component).map_err(|error| anyhow!(error))?;
     Runtime::new()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?);
@@ -74,7 +77,7 @@ fn main() -> Result<()> {
     })
 }
 
-fn load() -> wasmtime::Result<ProxyPre<Host>> {
+fn load(component: &OsStr) -> wasmtime::Result<ProxyPre<Host>> {
     let mut config = Config::new();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(
         PoolingAllocationConfig::new(),
@@ -82,8 +85,7 @@ fn load() -> wasmtime::Result<ProxyPre<Host>> {
     let engine = Engine::new(&config)?;
     let mut linker = Linker::new(&engine);
     wasmtime_wasi_http::p2::add_to_linker_async(&mut linker)?;
-    let bytes = wat::parse_str(include_str!("handler.wat"))?;
-    let component = Component::new(&engine, bytes)?;
+    let component = Component::new(&engine, wat::parse_file(component)?)?;
     ProxyPre::new(linker.instantiate_pre(&component)?)
 }
 
