@@ -109,7 +109,7 @@ amqp = {{ connection = "memory", queue = "work" }}
             .map_err(StartErrors::into_error)?;
         let driver = dispatcher.clone();
         let driver = tokio::spawn(async move { driver.drive(Duration::from_secs(10)).await });
-        let intake = Arc::new(EngineIntake(dispatcher));
+        let intake = Arc::new(EngineIntake::new(dispatcher, 0, stop.clone()));
         hold(&intake, events / 10).await?;
         let timer = measure::Timer::here()?;
         hold(&intake, events).await?;
