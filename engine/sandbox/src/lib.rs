@@ -23,6 +23,7 @@ mod run;
 mod state;
 mod stdio;
 mod ticker;
+mod turns;
 mod verdict;
 
 pub use batch::{Answered, FinishedBatch};

@@ -15,6 +15,7 @@ use crate::{
     engine::{Sandbox, Shared, TABLES_PER_INSTANCE},
     imports,
     run::{Entries, Entry, Function, Limits, Loaded},
+    turns::Turns,
 };
 
 /// WebAssembly counts memory in pages of this many bytes.
@@ -187,6 +188,7 @@ fn load(
         slots,
         limits,
         config: config.into(),
+        turns: Turns::new(),
         pool: None,
     })))
 }

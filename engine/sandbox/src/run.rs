@@ -31,6 +31,7 @@ use crate::{
     kept::{Busy, Keep, Lent, Pool, Ready},
     load::Problem,
     state::State,
+    turns::{Turn, Turns},
     verdict,
 };
 
@@ -105,6 +106,7 @@ pub(crate) struct Loaded {
     pub(crate) slots: u32,
     pub(crate) limits: Limits,
     pub(crate) config: Config,
+    pub(crate) turns: Turns,
     /// The instances that are kept; absent, none is.
     pub(crate) pool: Option<Arc<Pool>>,
 }
@@ -184,6 +186,7 @@ impl Function {
             slots: loaded.slots,
             limits: loaded.limits,
             config: loaded.config.clone(),
+            turns: loaded.turns.clone(),
             pool: kept.then(|| Arc::new(Pool::new(keep, own.clone()))),
         }))
     }
@@ -291,12 +294,12 @@ impl Function {
         let slots = self.slots().await;
         state.limiter.room = Some(self.0.shared.budget.enter().await);
         let _running = self.0.shared.ticker.hold();
-        let output = state.output.clone();
+        let (output, turn) = (state.output.clone(), state.turn.clone());
         let mut store = self.store(state);
 
         let (answer, mut usage) = {
             let call = pin!(self.call(&mut store, entry, arguments));
-            timed(self.0.limits.timeout, call).await
+            timed(self.0.limits.timeout, &turn, call).await
         };
         usage.memory = store.data().limiter.largest();
         output.finish();
@@ -338,14 +341,14 @@ impl Function {
             }
         };
         let _running = self.0.shared.ticker.hold();
-        let output = store.data().output.clone();
+        let (output, turn) = (store.data().output.clone(), store.data().turn.clone());
         let (answer, mut usage) = {
             let call = pin!(async {
                 let instance = self.instance(&mut store, &mut lent).await?;
                 let handle = instance.get_typed_func::<A, R>(&mut store, entry)?;
                 handle.call_async(&mut store, arguments).await
             });
-            timed(self.0.limits.timeout, call).await
+            timed(self.0.limits.timeout, &turn, call).await
         };
         usage.memory = store.data().limiter.largest();
         output.finish();
@@ -402,14 +405,10 @@ impl Function {
     fn store(&self, state: State) -> Store<State> {
         let mut store = Store::new(&self.0.shared.engine, state);
         store.limiter_async(|state| &mut state.limiter);
-        // At every tick the task goes behind all others, and behind the runtime's own look at timers
-        // and sockets, so that no guest keeps its neighbours from running. (A plain wake-up would put it
-        // before that look, which then comes once in 61 ticks.)
-        store.epoch_deadline_callback(|_| {
-            Ok(UpdateDeadline::YieldCustom(
-                1,
-                Box::pin(tokio::task::yield_now()),
-            ))
+        let turns = self.0.turns.clone();
+        store.epoch_deadline_callback(move |store| {
+            let next = turns.clone().next(store.data().turn.clone());
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(next)))
         });
         self.set_bounds(&mut store);
         store
@@ -444,13 +443,18 @@ impl Function {
 }
 
 /// Polls a call until it ends or its time is up. What it used, but for its memory.
-async fn timed<F: Future>(limit: Duration, mut call: Pin<&mut F>) -> (Option<F::Output>, Usage) {
+async fn timed<F: Future>(
+    limit: Duration,
+    turn: &Turn,
+    mut call: Pin<&mut F>,
+) -> (Option<F::Output>, Usage) {
     let started = Instant::now();
     let mut busy = Duration::ZERO;
     let timed = poll_fn(|context| {
         let polled = Instant::now();
         let poll = call.as_mut().poll(context);
         busy += polled.elapsed();
+        turn.pause();
         poll
     });
     // The timer is only set once the guest has to wait or has used up its first tick.

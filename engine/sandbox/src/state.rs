@@ -12,6 +12,7 @@ use crate::{
     output::{Output, Stream},
     run::{Config, Limits},
     stdio::{Current, Lines},
+    turns::Turn,
 };
 
 /// The most resources (open stores, streams, timers) that an attempt may hold at a time: each takes
@@ -23,6 +24,8 @@ pub(crate) struct State {
     pub(crate) host: Arc<dyn HostCalls>,
     pub(crate) output: Arc<Output>,
     pub(crate) limiter: Limiter,
+    /// Whether it may compute on, once it has used up a tick.
+    pub(crate) turn: Turn,
     pub(crate) limits: Limits,
     pub(crate) config: Config,
     pub(crate) table: ResourceTable,
@@ -45,6 +48,7 @@ impl State {
         State {
             output: Arc::new(Output::new(host.clone(), limits.output, events)),
             limiter: Limiter::new(limits.memory),
+            turn: Turn::default(),
             host,
             limits,
             config,

@@ -16,7 +16,7 @@ use wasmtime::{Engine, EngineWeak};
 
 /// How long a guest may run before its task yields to its neighbours. A timeout is noticed at most
 /// so much late.
-const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(1);
 
 /// Moves the epoch of one engine while anything runs.
 pub(crate) struct Ticker {

@@ -78,7 +78,7 @@ async fn a_healthy_event_is_not_kept_waiting_by_an_infinite_loop() {
     });
     let started = Instant::now();
     healthy.await.unwrap();
-    // A tick of 10 ms each, and not the 61 after which a busy runtime looks around.
+    // A tick each, and not the 61 after which a busy runtime looks around.
     assert!(
         started.elapsed() < Duration::from_secs(6),
         "{:?}",
@@ -194,5 +194,40 @@ async fn every_bad_end_leaves_the_next_event_unharmed() {
                 "{bad}"
             );
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_compute_all_the_time_hold_others_up_no_longer_than_a_few() {
+    const EVENTS: usize = 50;
+    let rig = rig();
+    let limit = Duration::from_secs(3);
+    let forever = Limits {
+        timeout: limit,
+        ..limits()
+    };
+    let looping = rig.load_with(&component(LOOP), forever);
+    let healthy = rig.load(&component(OK));
+    let started = Instant::now();
+    let mut loops = JoinSet::new();
+    for _ in 0..90 {
+        let looping = looping.clone();
+        loops.spawn(async move { run(&looping, &event("any", "")).await.0.outcome });
+    }
+    // If each waited for a tick of all of them, it would take four times as long as they may run.
+    let healthy = tokio::spawn(async move {
+        for _ in 0..EVENTS {
+            let finished = run(&healthy, &event("any", "")).await.0;
+            assert_eq!(finished.outcome, Outcome::Ok);
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+        }
+        started.elapsed()
+    });
+    let took = healthy.await.unwrap();
+    assert!(took < limit, "{took:?}");
+    for outcome in loops.join_all().await {
+        assert!(matches!(outcome, Outcome::Timeout { .. }), "{outcome:?}");
     }
 }

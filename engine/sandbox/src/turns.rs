@@ -1,0 +1,60 @@
+//! Whose turn it is to compute.
+//!
+//! A guest that has used up a tick goes on when it gets one of the turns of its function, of which there
+//! are as many as cores; they go round. So a hundred guests of one function that compute all the time
+//! keep the others waiting for a tick or two, not for a hundred.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The turns of a function.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+/// The turn of one attempt, if it has one; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Turn(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    mine: Option<OwnedSemaphorePermit>,
+    /// It lets others go first, and keeps the turn meanwhile.
+    yields: bool,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Turns {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Turns(Arc::new(Semaphore::new(cores)))
+    }
+
+    /// Lets everybody else go first, and then waits for its next turn.
+    pub(crate) async fn next(self, turn: Turn) {
+        turn.lock().yields = true;
+        // Behind all other tasks, and behind the runtime's own look at timers and sockets, so that no
+        // guest keeps its neighbours from running. (A plain wake-up would put it before that look, which
+        // then comes once in 61 ticks.)
+        tokio::task::yield_now().await;
+        // Only now: the runtime runs at once whoever gets the turn.
+        *turn.lock() = State::default();
+        // Nobody closes it.
+        let next = self.0.acquire_owned().await.ok();
+        turn.lock().mine = next;
+    }
+}
+
+impl Turn {
+    /// Gives the turn to another attempt, unless this one only lets others go first: it has ended, or
+    /// waits for something.
+    pub(crate) fn pause(&self) {
+        let mut state = self.lock();
+        if !state.yields {
+            drop(state.mine.take());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
