@@ -125,8 +125,10 @@ impl Engine {
 
     /// Waits until all that was accepted is settled.
     pub fn wait_idle(&self) {
-        wait_until_none_left("nothing is pending", || {
-            self.metric("tidemill_deliveries_pending", "") as usize
+        // What is done is not pending any more, and counted before it runs no more.
+        wait_until_none_left("nothing is pending or runs", || {
+            let pending = self.metric("tidemill_deliveries_pending", "");
+            (pending + self.metric("tidemill_attempts_running", "")) as usize
         });
     }
 
