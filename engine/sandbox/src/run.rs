@@ -372,6 +372,8 @@ impl Function {
             Err(_) => wasmtime::bail!("it does not start within {:?}", self.0.limits.timeout),
         };
         store.data_mut().limiter.rest();
+        // Whoever rests takes no turn from those that compute.
+        store.data().turn.pause();
         Ok((store, lent))
     }
 

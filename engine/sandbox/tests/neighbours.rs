@@ -9,7 +9,7 @@ use std::{
 
 use common::*;
 use tidemill_core::outcome::Outcome;
-use tidemill_sandbox::Limits;
+use tidemill_sandbox::{Keep, Limits};
 use tokio::task::JoinSet;
 
 #[tokio::test]
@@ -194,6 +194,31 @@ async fn every_bad_end_leaves_the_next_event_unharmed() {
                 "{bad}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn instances_that_rest_take_no_turns() {
+    let rig = rig();
+    // It starts and answers for longer than a tick.
+    let slow = r#"
+        (memory (export "memory") 1)
+        (func $work (local $n i32)
+            (loop
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if 0 (i32.lt_u (local.get $n) (i32.const 10000000)))))
+        (start $work)
+        (func $handle (param i32) (result i32) (call $work) (i32.const 0))"#;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let keep = Keep {
+        warm: cores + 1,
+        reuse: true,
+    };
+    let function = rig.load(&component(slow)).keeping(keep);
+    function.warm_up().await.unwrap();
+    for _ in 0..2 {
+        let finished = run(&function, &event("any", "")).await.0;
+        assert_eq!(finished.outcome, Outcome::Ok);
     }
 }
 
