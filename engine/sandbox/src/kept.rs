@@ -136,13 +136,7 @@ impl Pool {
         while let Some(function) = self.of.upgrade().map(Function)
             && self.lock().lacks(self.keep)
         {
-            let state = State::new(
-                self.nobody.clone(),
-                function.0.limits,
-                function.0.config.clone(),
-                None,
-            );
-            let (store, lent) = function.make(state).await?;
+            let (store, lent) = function.make(self.nobody.clone()).await?;
             let since = Instant::now();
             self.lock().ready.push_back(Ready { store, lent, since });
         }

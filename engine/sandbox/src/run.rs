@@ -273,41 +273,13 @@ impl Function {
     {
         match &self.0.pool {
             None => {
-                let state = State::new(host, self.0.limits, self.0.config.clone(), batch);
-                self.attempt_fresh(state, entry, arguments).await
+                let slots = self.slots().await;
+                let store = self.begin(host, batch).await;
+                self.serve(store, Origin::Fresh(slots), entry, arguments)
+                    .await
             }
             // In a box, so that the others carry nothing of it.
             Some(pool) => Box::pin(self.attempt_kept(pool, host, batch, entry, arguments)).await,
-        }
-    }
-
-    async fn attempt_fresh<A, R>(
-        &self,
-        mut state: State,
-        entry: ComponentExportIndex,
-        arguments: A,
-    ) -> Ended<'_, R>
-    where
-        A: ComponentNamedList + Lower + Send + Sync,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
-    {
-        let slots = self.slots().await;
-        state.limiter.room = Some(self.0.shared.budget.enter().await);
-        let _running = self.0.shared.ticker.hold();
-        let (output, turn) = (state.output.clone(), state.turn.clone());
-        let mut store = self.store(state);
-
-        let (answer, mut usage) = {
-            let call = pin!(self.call(&mut store, entry, arguments));
-            timed(self.0.limits.timeout, &turn, call).await
-        };
-        usage.memory = store.data().limiter.largest();
-        output.finish();
-        Ended {
-            answer,
-            store,
-            usage,
-            origin: Origin::Fresh(slots),
         }
     }
 
@@ -325,7 +297,7 @@ impl Function {
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         let (ready, busy) = pool.take();
-        let (mut store, mut lent) = match ready {
+        let (store, lent) = match ready {
             Some(Ready {
                 mut store, lent, ..
             }) => {
@@ -335,16 +307,33 @@ impl Function {
             }
             None => {
                 let lent = Lent::new(self.owned_slots().await);
-                let mut state = State::new(host, self.0.limits, self.0.config.clone(), batch);
-                state.limiter.room = Some(self.0.shared.budget.enter().await);
-                (self.store(state), lent)
+                (self.begin(host, batch).await, lent)
             }
         };
+        let origin = Origin::Kept(Box::new(lent), busy);
+        self.serve(store, origin, entry, arguments).await
+    }
+
+    /// Calls the instance of a store, which is made if there is none yet, and waits for its end.
+    async fn serve<'a, A, R>(
+        &'a self,
+        mut store: Store<State>,
+        mut origin: Origin<'a>,
+        entry: ComponentExportIndex,
+        arguments: A,
+    ) -> Ended<'a, R>
+    where
+        A: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
         let _running = self.0.shared.ticker.hold();
         let (output, turn) = (store.data().output.clone(), store.data().turn.clone());
         let (answer, mut usage) = {
             let call = pin!(async {
-                let instance = self.instance(&mut store, &mut lent).await?;
+                let instance = match &mut origin {
+                    Origin::Fresh(_) => self.instantiate(&mut store).await?,
+                    Origin::Kept(lent, _) => self.instance(&mut store, lent).await?,
+                };
                 let handle = instance.get_typed_func::<A, R>(&mut store, entry)?;
                 handle.call_async(&mut store, arguments).await
             });
@@ -356,16 +345,18 @@ impl Function {
             answer,
             store,
             usage,
-            origin: Origin::Kept(Box::new(lent), busy),
+            origin,
         }
     }
 
     /// Makes an instance that is to rest.
-    pub(crate) async fn make(&self, mut state: State) -> wasmtime::Result<(Store<State>, Lent)> {
+    pub(crate) async fn make(
+        &self,
+        nobody: Arc<dyn HostCalls>,
+    ) -> wasmtime::Result<(Store<State>, Lent)> {
         let mut lent = Lent::new(self.owned_slots().await);
-        state.limiter.room = Some(self.0.shared.budget.enter().await);
+        let mut store = self.begin(nobody, None).await;
         let _running = self.0.shared.ticker.hold();
-        let mut store = self.store(state);
         let made = self.instance(&mut store, &mut lent);
         match tokio::time::timeout(self.0.limits.timeout, made).await {
             Ok(made) => made?,
@@ -386,11 +377,15 @@ impl Function {
         if let Some(instance) = lent.instance {
             return Ok(instance);
         }
-        let made = self.0.instance.instantiate_async(&mut *store).await;
-        let instance = made.map_err(|error| error.context(verdict::NotStarted))?;
+        let instance = self.instantiate(store).await?;
         lent.instance = Some(instance);
         lent.born = store.data().limiter.total();
         Ok(instance)
+    }
+
+    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Instance> {
+        let made = self.0.instance.instantiate_async(store).await;
+        made.map_err(|error| error.context(verdict::NotStarted))
     }
 
     async fn owned_slots(&self) -> OwnedSemaphorePermit {
@@ -404,12 +399,16 @@ impl Function {
         permit.expect("the semaphore is never closed")
     }
 
-    fn store(&self, state: State) -> Store<State> {
-        let mut store = Store::new(&self.0.shared.engine, state);
+    /// Where an attempt begins, once there is memory for it.
+    async fn begin(&self, host: Arc<dyn HostCalls>, batch: Option<Batch>) -> Store<State> {
+        let loaded = &*self.0;
+        let (config, turn) = (loaded.config.clone(), loaded.turns.turn());
+        let mut state = State::new(host, loaded.limits, config, turn, batch);
+        state.limiter.room = Some(loaded.shared.budget.enter().await);
+        let mut store = Store::new(&loaded.shared.engine, state);
         store.limiter_async(|state| &mut state.limiter);
-        let turns = self.0.turns.clone();
-        store.epoch_deadline_callback(move |store| {
-            let next = turns.clone().next(store.data().turn.clone());
+        store.epoch_deadline_callback(|store| {
+            let next = store.data().turn.clone().next();
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(next)))
         });
         self.set_bounds(&mut store);
@@ -421,26 +420,6 @@ impl Function {
         store.set_epoch_deadline(1);
         // What one call may copy to the host before its size can be counted.
         store.set_hostcall_fuel(fuel(self.0.limits.output));
-    }
-
-    async fn call<A, R>(
-        &self,
-        store: &mut Store<State>,
-        entry: ComponentExportIndex,
-        arguments: A,
-    ) -> wasmtime::Result<R>
-    where
-        A: ComponentNamedList + Lower + Send + Sync,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
-    {
-        let instance = self
-            .0
-            .instance
-            .instantiate_async(&mut *store)
-            .await
-            .map_err(|error| error.context(verdict::NotStarted))?;
-        let handle = instance.get_typed_func::<A, R>(&mut *store, entry)?;
-        handle.call_async(store, arguments).await
     }
 }
 

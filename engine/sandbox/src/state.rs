@@ -40,6 +40,7 @@ impl State {
         host: Arc<dyn HostCalls>,
         limits: Limits,
         config: Config,
+        turn: Turn,
         batch: Option<Batch>,
     ) -> State {
         let events = batch.as_ref().map_or(1, Batch::events);
@@ -48,7 +49,7 @@ impl State {
         State {
             output: Arc::new(Output::new(host.clone(), limits.output, events)),
             limiter: Limiter::new(limits.memory),
-            turn: Turn::default(),
+            turn,
             host,
             limits,
             config,

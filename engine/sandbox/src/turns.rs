@@ -13,8 +13,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Turns(Arc<Semaphore>);
 
 /// The turn of one attempt, if it has one; clones share it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Turn(Arc<Mutex<State>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Turn(Arc<Own>);
+
+#[derive(Debug)]
+struct Own {
+    of: Arc<Semaphore>,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -29,22 +35,30 @@ impl Turns {
         Turns(Arc::new(Semaphore::new(cores)))
     }
 
-    /// Lets everybody else go first, and then waits for its next turn.
-    pub(crate) async fn next(self, turn: Turn) {
-        turn.lock().yields = true;
+    /// For an attempt, which has none yet.
+    pub(crate) fn turn(&self) -> Turn {
+        Turn(Arc::new(Own {
+            of: self.0.clone(),
+            state: Mutex::default(),
+        }))
+    }
+}
+
+impl Turn {
+    /// Lets everybody else go first, and then waits for the next turn.
+    pub(crate) async fn next(self) {
+        self.lock().yields = true;
         // Behind all other tasks, and behind the runtime's own look at timers and sockets, so that no
         // guest keeps its neighbours from running. (A plain wake-up would put it before that look, which
         // then comes once in 61 ticks.)
         tokio::task::yield_now().await;
         // Only now: the runtime runs at once whoever gets the turn.
-        *turn.lock() = State::default();
+        *self.lock() = State::default();
         // Nobody closes it.
-        let next = self.0.acquire_owned().await.ok();
-        turn.lock().mine = next;
+        let next = self.0.of.clone().acquire_owned().await.ok();
+        self.lock().mine = next;
     }
-}
 
-impl Turn {
     /// Gives the turn to another attempt, unless this one only lets others go first: it has ended, or
     /// waits for something.
     pub(crate) fn pause(&self) {
@@ -55,6 +69,6 @@ impl Turn {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,7 +19,10 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{ConfigArg, Failure, admin_token, operator::Client, reader::runtime, unknown};
+use super::{
+    ConfigArg, Failure, admin_token, known_function, known_trigger, operator::Client,
+    reader::runtime,
+};
 use crate::views::{AttemptView, LeftOutView};
 
 /// What to do with events.
@@ -72,17 +75,10 @@ impl Events {
         } = self;
         let plan = config.plan()?;
         for name in &triggers {
-            let own = name.strip_suffix("/outbox").unwrap_or(name);
-            if !plan.triggers.contains_key(own) {
-                let known = plan.triggers.keys().map(String::as_str);
-                return Err(unknown("trigger", name, &plan.file, known));
-            }
+            known_trigger(&plan, name)?;
         }
         for name in &functions {
-            if !plan.functions.contains_key(name) {
-                let known = plan.functions.keys().map(String::as_str);
-                return Err(unknown("function", name, &plan.file, known));
-            }
+            known_function(&plan, name)?;
         }
         let wanted = [
             ("trigger", Some(triggers.join(","))),

@@ -9,7 +9,7 @@ use tidemill_config::plan::{FunctionPlan, Plan};
 use tidemill_journal::{Journal, UsageFilter};
 use wit_component::DecodedWasm;
 
-use super::{ConfigArg, Failure, reader::Reader, unknown};
+use super::{ConfigArg, Failure, known_function, reader::Reader};
 use crate::{assemble, clock, views::UsageView};
 
 /// What to do with functions.
@@ -35,11 +35,8 @@ impl Functions {
             config,
         } = self;
         let plan = config.plan()?;
-        if let Some(name) = &function
-            && !plan.functions.contains_key(name)
-        {
-            let known = plan.functions.keys().map(String::as_str);
-            return Err(unknown("function", name, &plan.file, known));
+        if let Some(name) = &function {
+            known_function(&plan, name)?;
         }
         if plan.functions.is_empty() && !json {
             outln!("no functions in {}", config.config.display());

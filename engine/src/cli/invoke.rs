@@ -10,7 +10,7 @@ use tidemill_connectors::cloudevent::encode_structured;
 use tidemill_core::event::Event;
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigArg, Failure, operator::Operator, run::refuse_not_built, unknown};
+use super::{ConfigArg, Failure, known_function, operator::Operator, run::refuse_not_built};
 use crate::{
     assemble::{self, Assembled, Selection},
     by_hand,
@@ -46,10 +46,7 @@ impl Invoke {
     pub(super) fn run(self, log: LogFormat) -> Result<(), Failure> {
         let plan = self.config.plan()?;
         refuse_not_built(&plan)?;
-        if !plan.functions.contains_key(&self.function) {
-            let known = plan.functions.keys().map(String::as_str);
-            return Err(unknown("function", &self.function, &plan.file, known));
-        }
+        known_function(&plan, &self.function)?;
         let text = read(&self.data).map_err(Failure::Wrong)?;
         let (function, json) = (self.function, self.json);
         let made = by_hand::from_text(&text, self.kind, self.source, self.subject);

@@ -96,8 +96,8 @@ impl JournalCommand {
         let contents = reader.runtime.block_on(reader.journal.contents())?;
         let view = view(&path, plan.engine.journal_limit, contents);
         match json {
-            true => println!("{}", serde_json::to_string(&view)?),
-            false => print!("{}", text(&view)),
+            true => outln!("{}", serde_json::to_string(&view)?),
+            false => out!("{}", text(&view)),
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ mod usage;
 mod which;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -198,6 +199,33 @@ pub fn main() -> ExitCode {
         Err(Failure::Failed(error)) => {
             eprintln!("error: {error:#}");
             ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Looks whether the plan has a function.
+fn known_function(plan: &Plan, name: &str) -> Result<(), Failure> {
+    known("function", name, plan, &plan.functions, name)
+}
+
+/// Looks whether the plan has a trigger, or the trigger of an outbox, `NAME/outbox`.
+fn known_trigger(plan: &Plan, name: &str) -> Result<(), Failure> {
+    let own = name.strip_suffix("/outbox").unwrap_or(name);
+    known("trigger", name, plan, &plan.triggers, own)
+}
+
+fn known<T>(
+    what: &str,
+    name: &str,
+    plan: &Plan,
+    all: &BTreeMap<String, T>,
+    key: &str,
+) -> Result<(), Failure> {
+    match all.contains_key(key) {
+        true => Ok(()),
+        false => {
+            let names = all.keys().map(String::as_str);
+            Err(unknown(what, name, &plan.file, names))
         }
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use tidemill_core::time::Timestamp;
 use tidemill_journal::{Journal, UsageFilter};
 
-use super::{ConfigArg, Failure, reader::Reader, table::table, unknown};
+use super::{ConfigArg, Failure, known_function, reader::Reader, table::table};
 use crate::views::UsageView;
 
 /// Show what functions used, by day: invocations, memory times time, wall time and CPU time.
@@ -52,7 +52,7 @@ impl Usage {
         let reader = Reader::open(&plan)?;
         let usage = |filter| reader.runtime.block_on(reader.journal.usage(filter));
         if let Some(name) = &self.function
-            && !plan.functions.contains_key(name)
+            && let Err(unknown) = known_function(&plan, name)
         {
             // One of before is known by what it used.
             let function = Some(name.clone());
@@ -61,8 +61,7 @@ impl Usage {
                 ..UsageFilter::default()
             })?;
             if before.is_empty() {
-                let known = plan.functions.keys().map(String::as_str);
-                return Err(unknown("function", name, &plan.file, known));
+                return Err(unknown);
             }
         }
         let entries = usage(UsageFilter {

@@ -8,7 +8,7 @@ use clap::{
 use tidemill_config::plan::Plan;
 use tidemill_core::{delivery::Cause, identity::DeliveryId, time::Timestamp};
 
-use super::{Failure, reader::Reader, unknown};
+use super::{Failure, known_trigger, reader::Reader};
 use crate::{
     admin::ListQuery,
     clock, operations,
@@ -94,10 +94,9 @@ impl Which {
 
 /// A trigger of the plan, or one of before that left dead letters.
 fn known(name: &str, plan: &Plan, reader: &Reader) -> Result<(), Failure> {
-    let own = name.strip_suffix("/outbox").unwrap_or(name);
-    if plan.triggers.contains_key(own) {
+    let Err(unknown) = known_trigger(plan, name) else {
         return Ok(());
-    }
+    };
     let any = ListQuery {
         trigger: vec![name.to_owned()],
         limit: Some(1),
@@ -107,8 +106,7 @@ fn known(name: &str, plan: &Plan, reader: &Reader) -> Result<(), Failure> {
     if !reader.runtime.block_on(page)?.dead_letters.is_empty() {
         return Ok(());
     }
-    let names = plan.triggers.keys().map(String::as_str);
-    Err(unknown("trigger", name, &plan.file, names))
+    Err(unknown)
 }
 
 /// Dead letters, one by one or by what they are.

@@ -90,7 +90,7 @@ impl Dispatcher {
         &self,
         held: &HeldDelivery,
     ) -> Result<(), Option<Waiting>> {
-        let (trigger, delivery) = (self.trigger_of(held), &held.delivery);
+        let delivery = &held.delivery;
         let later = || {
             self.pause(held);
             Err(Some(held.look_again()))
@@ -118,7 +118,7 @@ impl Dispatcher {
             }
         }
         if let Some(key) = &delivery.key {
-            let ask = || self.journal.key_done(&trigger.name, key, clock::now());
+            let ask = || self.journal.key_done(&delivery.trigger, key, clock::now());
             if self.read(ask).await.ok_or(None)?.is_some() {
                 self.over(held, "duplicate").await;
                 return Err(None);
