@@ -11,28 +11,50 @@ use sha2::{Digest, Sha256};
 use crate::event::{Event, METHOD, QUERY};
 
 /// The identity of a delivery: 128 bits, shown as 32 hexadecimal digits.
+///
+/// The first 48 bits stand in the order in which ids are given out, if the event's id shows one ([`order`]); the rest
+/// is a hash of all that makes it. So what is indexed by these ids is written where it was last written,
+/// and not all over.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(pub [u8; 16]);
+
+/// Bytes of a delivery's id that are there for its order.
+const ORDER: usize = 6;
 
 impl DeliveryId {
     /// The delivery of the event `id` of `source` for `trigger`.
     pub fn derive(trigger: &str, source: &str, id: &str) -> DeliveryId {
-        DeliveryId(hash(&[
+        let own = DeliveryId(hash(&[
             b"delivery",
             trigger.as_bytes(),
             source.as_bytes(),
             id.as_bytes(),
-        ]))
+        ]));
+        match order(id) {
+            Some(order) => own.beside(&order.to_be_bytes()[8 - ORDER..]),
+            None => own,
+        }
     }
 
     /// The delivery made when this dead letter is redriven. A redrive of a redrive differs again.
     pub fn redriven(self) -> DeliveryId {
-        DeliveryId(hash(&[b"redrive", &self.0]))
+        DeliveryId(hash(&[b"redrive", &self.0])).beside(&self.0)
     }
 
     /// The outbox delivery number `n` that the completion of this delivery writes.
     pub fn outbox(self, n: u32) -> DeliveryId {
-        DeliveryId(hash(&[b"outbox", &self.0, &n.to_be_bytes()]))
+        DeliveryId(hash(&[b"outbox", &self.0, &n.to_be_bytes()])).beside(&self.0)
+    }
+
+    /// The same, ordered like the one that begins so.
+    fn beside(mut self, other: &[u8]) -> DeliveryId {
+        self.0[..ORDER].copy_from_slice(&other[..ORDER]);
+        self
+    }
+
+    /// Evenly distributed bits, the same for the same delivery.
+    pub fn random(self) -> u64 {
+        u128::from_be_bytes(self.0) as u64
     }
 
     /// The id of the event number `n` that this delivery emits.
@@ -52,6 +74,33 @@ pub fn fingerprint(event: &Event) -> [u8; 32] {
         header(QUERY),
         &event.data,
     ])
+}
+
+/// Where an id stands among those of its maker, in 48 bits: the time in a UUID of version 7 and in a ULID, the order of
+/// the delivery that emitted the event, or else the last number in the text. Of no weight for who is who: ids without
+/// any order, such as UUIDs of version 4, are only dearer to keep.
+fn order(id: &str) -> Option<u64> {
+    // A ULID is 26 digits of 5 bits, the first 10 of them its time. Their alphabet leaves letters out; read as the
+    // larger base their order is the same.
+    let ulid = id.len() == 26 && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    if ulid {
+        return u64::from_str_radix(&id[..10], 36)
+            .ok()
+            .map(|time| time >> 4);
+    }
+    // A UUID, with its hyphens or without, or the id of a delivery and more.
+    if id.len() >= 32
+        && let Some(hex) = id.get(..13)
+        && let Ok(order) = u64::from_str_radix(&hex.replacen('-', "", 1), 16)
+    {
+        return Some(order >> if hex.contains('-') { 0 } else { 4 });
+    }
+    let digits = |b: &u8| b.is_ascii_digit();
+    let end = id.bytes().rposition(|b| digits(&b))? + 1;
+    let start = id.as_bytes()[..end].iter().rposition(|b| !digits(b));
+    // As many digits as fit.
+    let start = start.map_or(0, |before| before + 1).max(end.saturating_sub(14));
+    id[start..end].parse().ok()
 }
 
 /// The first 128 bits of [`digest`].
@@ -190,10 +239,45 @@ mod tests {
     #[test]
     fn is_stable_over_releases() {
         let id = DeliveryId::derive("resize", "bucket:uploads", "created:a.jpg@1.0");
-        assert_eq!(id.to_string(), "5ac640a4f8616abc1987c84210046a9e");
+        assert_eq!(id.to_string(), "0000000000006abc1987c84210046a9e");
+    }
+
+    #[test]
+    fn stands_in_the_order_of_its_maker() {
+        let v7 = |ms: u64| format!("{:08x}-{:04x}-7cc3-98c4-dc0c0c07398f", ms >> 16, ms & 0xffff);
+        let plain = |n: u64| v7(n).replace('-', "");
+        let ulid = |ms: u64| {
+            let digits = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+            let time = (0..10).rev().map(|n| digits[(ms >> (5 * n)) as usize & 31]);
+            let time: String = time.map(char::from).collect();
+            time + "ETSV4RRFFQ69G5FA"
+        };
+        let emitted = |n: u64| DeliveryId::derive("first", "http:/hook", &v7(n)).emitted(0);
+        let number = |n: u64| format!("shop:order-{n}");
+        let long = |n: u64| format!("{}", (1 << 60) + n);
+        let makers: [&dyn Fn(u64) -> String; 6] = [&v7, &plain, &ulid, &emitted, &number, &long];
+        for (maker, id) in makers.iter().enumerate() {
+            let ids = (1_700_000_000_000..).step_by(997).map(id).take(1000);
+            let ids: Vec<_> = ids.map(|id| DeliveryId::derive("t", "s", &id)).collect();
+            assert!(ids.is_sorted(), "maker {maker}: {ids:?}");
+            let first = ids[0];
+            for near in [first.redriven(), first.outbox(1)] {
+                assert!(near < ids[1] && near != first, "maker {maker}");
+            }
+        }
+        assert_eq!(order("readme.txt"), None);
+        assert_eq!(order(""), None);
+        assert_eq!(order("número ７ of 12 €"), Some(12));
     }
 
     proptest! {
+        #[test]
+        fn has_an_order_that_fits(id in any::<String>(), hex in "[0-9a-zA-Z+-]{0,40}") {
+            for id in [id, hex] {
+                prop_assert!(order(&id).is_none_or(|order| order >> (8 * ORDER) == 0), "{}", id);
+            }
+        }
+
         #[test]
         fn differs_with_every_part(a in ".{0,8}", b in ".{0,8}", c in ".{0,8}", d in ".{0,8}") {
             // Parts that merely run together the same way must not meet.

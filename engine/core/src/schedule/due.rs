@@ -121,9 +121,8 @@ impl Schedule {
             .map_or(Duration::MAX, |next| next.since(at));
         let bound = self.jitter.min(gap).as_millis();
         let id = DeliveryId::derive(trigger, &source(trigger), &at.to_string());
-        let random = u128::from_be_bytes(id.0) >> 64;
         // Uniform over 0..bound: the next tick is not reached.
-        let delay = (random * bound.min(u128::from(u64::MAX))) >> 64;
+        let delay = (u128::from(id.random()) * bound.min(u128::from(u64::MAX))) >> 64;
         Duration::from_millis(u64::try_from(delay).unwrap_or(u64::MAX))
     }
 }
