@@ -99,7 +99,9 @@ fn order(id: &str) -> Option<u64> {
     let end = id.bytes().rposition(|b| digits(&b))? + 1;
     let start = id.as_bytes()[..end].iter().rposition(|b| !digits(b));
     // As many digits as fit.
-    let start = start.map_or(0, |before| before + 1).max(end.saturating_sub(14));
+    let start = start
+        .map_or(0, |before| before + 1)
+        .max(end.saturating_sub(14));
     id[start..end].parse().ok()
 }
 
@@ -244,7 +246,13 @@ mod tests {
 
     #[test]
     fn stands_in_the_order_of_its_maker() {
-        let v7 = |ms: u64| format!("{:08x}-{:04x}-7cc3-98c4-dc0c0c07398f", ms >> 16, ms & 0xffff);
+        let v7 = |ms: u64| {
+            format!(
+                "{:08x}-{:04x}-7cc3-98c4-dc0c0c07398f",
+                ms >> 16,
+                ms & 0xffff
+            )
+        };
         let plain = |n: u64| v7(n).replace('-', "");
         let ulid = |ms: u64| {
             let digits = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

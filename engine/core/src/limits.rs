@@ -38,6 +38,10 @@ pub const CLOCK_LOOK: Duration = Duration::from_secs(60);
 /// the engine: so long a source may take to send one again. Long enough for a week-end and a fix.
 pub const EVENT_IDS: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// For how many identities of deliveries memory tells at once that they are new, at 10 bits each: 20 MiB. Beyond, more
+/// and more of them are looked up in the journal.
+pub const KNOWN_IDS: usize = 16 << 20;
+
 /// How long the ledger of a bucket remembers keys that went: as long as event ids. Beyond, keys are
 /// told apart all the same, by where their count of deletions begins.
 pub const LEDGER_GONE: Duration = EVENT_IDS;

@@ -1,6 +1,9 @@
 //! Writes a unit that was checked. The counters of what is never used twice live here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rusqlite::{Connection, Result, params};
 use tidemill_core::{
@@ -12,6 +15,7 @@ use tidemill_core::{
 
 use super::{
     check::{Checked, Checker, Settled, holds},
+    known::Known,
     statements::Statements,
     turns,
 };
@@ -30,6 +34,7 @@ const SWEPT: usize = 64;
 pub struct Applier<'c> {
     /// The connection's statements.
     pub sql: Statements<'c>,
+    known: Arc<Known>,
     seq: Seq,
     version: i64,
     /// Engine running time up to the start of this engine, in milliseconds.
@@ -38,11 +43,12 @@ pub struct Applier<'c> {
 
 impl<'c> Applier<'c> {
     /// Goes on where the journal stands.
-    pub fn new(conn: &'c Connection) -> Result<Self> {
+    pub fn new(conn: &'c Connection, known: Arc<Known>) -> Result<Self> {
         let sql = Statements::new(conn)?;
         conn.query_row("SELECT seq, version, running FROM meta", [], |row| {
             Ok(Applier {
                 sql,
+                known,
                 seq: row.get(0)?,
                 version: row.get(1)?,
                 ran_before: row.get(2)?,
@@ -55,6 +61,7 @@ impl<'c> Applier<'c> {
         let running = self.ran_before + ran;
         match (Checker {
             sql: &mut self.sql,
+            filter: &self.known,
             running,
         })
         .check(unit)?

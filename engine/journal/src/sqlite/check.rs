@@ -14,7 +14,7 @@ use tidemill_core::{
     time::Timestamp,
 };
 
-use super::statements::Statements;
+use super::{known::Known, statements::Statements};
 use crate::{KeyDone, NewDelivery, OffsetsMove, Settle, Unit, UnitResult};
 
 /// A delivery that a unit settles, as it stands before.
@@ -48,6 +48,8 @@ pub enum Checked {
 pub struct Checker<'a, 'c> {
     /// The connection's statements.
     pub sql: &'a mut Statements<'c>,
+    /// What need not be looked up.
+    pub filter: &'a Known,
     /// Engine running time, in milliseconds.
     pub running: i64,
 }
@@ -134,17 +136,21 @@ impl Checker<'_, '_> {
 
     /// Whether the journal holds a delivery with this identity, or remembers it.
     fn known(&mut self, id: DeliveryId, leaving: &[Seq]) -> Result<bool> {
-        Ok(self.is_here(id, leaving)?
-            || self
-                .sql
-                .event_id_known
-                .exists(params![id.0, self.running])?)
+        Ok(self.is_here(id, leaving)? || self.is_remembered(id)?)
     }
 
     /// Whether a delivery with this identity is here, but for those at these places.
     fn is_here(&mut self, id: DeliveryId, but: &[Seq]) -> Result<bool> {
+        if !self.filter.may_hold(id) {
+            return Ok(false);
+        }
         let found = one(&mut self.sql.delivery_known, params![id.0])?;
         Ok(found.is_some_and(|seq| !but.contains(&seq)))
+    }
+
+    fn is_remembered(&mut self, id: DeliveryId) -> Result<bool> {
+        let known = &mut self.sql.event_id_known;
+        Ok(self.filter.may_hold(id) && known.exists(params![id.0, self.running])?)
     }
 
     fn rest_is_known(
@@ -164,10 +170,7 @@ impl Checker<'_, '_> {
             if unit.event_ids[..n]
                 .iter()
                 .any(|earlier| earlier.delivery == id.delivery)
-                || self
-                    .sql
-                    .event_id_known
-                    .exists(params![id.delivery.0, self.running])?
+                || self.is_remembered(id.delivery)?
                 || !accepted && self.is_here(id.delivery, &own)?
             {
                 return Ok(true);

@@ -7,6 +7,7 @@ mod apply;
 mod check;
 mod contents;
 mod fault;
+mod known;
 mod open;
 mod queries;
 mod reader;
@@ -94,9 +95,10 @@ impl SqliteJournal {
             let (sender, receiver) = mpsc::channel(writer::QUEUE);
             let (opened, result) = std::sync::mpsc::sync_channel(1);
             let (name, shared, clock) = (name.clone(), shared.clone(), options.clock.clone());
+            let file = path.to_owned();
             let body = move || {
                 let broken = Mourner(shared.clone(), name.clone());
-                writer::run(conn, name, clock, shared, receiver, |result| {
+                writer::run(conn, file, clock, shared, receiver, |result| {
                     _ = opened.send(result);
                 });
                 drop(broken);
@@ -278,6 +280,9 @@ impl Journal for SqliteJournal {
     }
 
     fn find(&self, id: DeliveryId) -> BoxFuture<'_, Result<Option<Found>, JournalError>> {
+        if !self.shared.known.may_hold(id) {
+            return Box::pin(std::future::ready(Ok(None)));
+        }
         let running = self.ran_before.saturating_add(writer::ran(&self.clock));
         self.look(move |conn| queries::find(conn, id, running))
     }

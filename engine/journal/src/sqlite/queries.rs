@@ -529,7 +529,7 @@ fn int(limit: usize) -> i64 {
 
 // How the types of core come out of columns.
 struct At(Timestamp);
-struct Id(DeliveryId);
+pub struct Id(pub DeliveryId);
 struct Data(Bytes);
 /// Something whose kebab-case name is stored.
 struct Name<T>(T);

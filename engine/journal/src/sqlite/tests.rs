@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    NewDelivery,
+    EventId, NewDelivery, Settle,
     conformance::{self, Place, accepting, committed, conformance},
 };
 
@@ -411,4 +411,73 @@ async fn futures<T, const N: usize>(all: [BoxFuture<'_, T>; N]) -> Vec<T> {
     })
     .await;
     all.into_iter().filter_map(|(_, result)| result).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_needs_no_look_and_what_is_known_is_known() {
+    let folder = Folder::new();
+    let journal = folder.journal();
+    let ids = |range: std::ops::Range<usize>| range.map(|n| conformance::id("t", &format!("n{n}")));
+    let whole = async |journal: &SqliteJournal| {
+        while journal.shared.known.is_behind() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    // Many times as many as the first filter is for; every other one leaves, and is remembered.
+    for n in 0..1000 {
+        let units = [accepting(&format!("n{n}"))];
+        let results = journal.commit(units.into()).await.unwrap();
+        let UnitResult::Committed { added, .. } = &results[0] else {
+            panic!("{results:?}");
+        };
+        if n % 2 == 0 {
+            let leaving = Unit {
+                settle: vec![Settle::Done {
+                    delivery: added[0].seq,
+                }],
+                event_ids: vec![EventId {
+                    delivery: added[0].id,
+                    fingerprint: None,
+                    window: Duration::from_secs(60),
+                }],
+                ..Unit::default()
+            };
+            assert!(committed(
+                &journal.commit([leaving].into()).await.unwrap()[0]
+            ));
+        }
+        for id in ids(0..n + 1) {
+            assert!(journal.shared.known.may_hold(id), "{n}: {id}");
+        }
+    }
+    whole(&journal).await;
+    let news = |journal: &SqliteJournal| {
+        let known = &journal.shared.known;
+        ids(2000..3000).filter(|id| !known.may_hold(*id)).count()
+    };
+    assert!(news(&journal) > 900, "{}", news(&journal));
+    drop(journal);
+
+    let journal = folder.journal();
+    whole(&journal).await;
+    for id in ids(0..1000) {
+        assert!(journal.shared.known.may_hold(id), "{id}");
+        assert!(journal.find(id).await.unwrap().is_some(), "{id}");
+    }
+    assert!(
+        journal
+            .find(conformance::id("t", "n1000"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    // The first filter was given more than it is for; with the next commit a larger one is begun.
+    assert!(committed(
+        &journal
+            .commit([accepting("one more")].into())
+            .await
+            .unwrap()[0]
+    ));
+    whole(&journal).await;
+    assert!(news(&journal) > 900, "{}", news(&journal));
 }

@@ -5,6 +5,7 @@
 //! commit again, because a second fsync after a failed one proves nothing.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +17,7 @@ use rusqlite::{Connection, Statement};
 use tidemill_core::limits::{COMMIT_BYTES, COMMIT_UNITS};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RunningClock, apply::Applier, fault, open};
+use super::{RunningClock, apply::Applier, fault, known::Known, open};
 use crate::{JournalError, Unit, UnitResult};
 
 /// Commits that may wait for the writer; more wait at the door.
@@ -55,11 +56,15 @@ pub struct Shared {
     pub bytes: AtomicU64,
     /// Why nothing more is taken.
     pub broken: OnceLock<JournalError>,
+    /// What need not be looked up.
+    pub known: Arc<Known>,
 }
 
 /// The writer's state.
 pub struct Writer<'c> {
     conn: &'c Connection,
+    file: PathBuf,
+    /// The same for a person.
     path: String,
     clock: RunningClock,
     shared: Arc<Shared>,
@@ -76,7 +81,7 @@ pub struct Writer<'c> {
 /// how many milliseconds engines ran on the journal before.
 pub fn run(
     mut conn: Connection,
-    path: String,
+    file: PathBuf,
     clock: RunningClock,
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Job>,
@@ -92,7 +97,7 @@ pub fn run(
     if let Err(error) = conn.wal_hook(Some(hook)) {
         return opened(Err(error));
     }
-    match Writer::new(&conn, path, clock, shared, log) {
+    match Writer::new(&conn, file, clock, shared, log) {
         Ok(mut writer) => {
             opened(Ok(writer.applier.ran_before));
             writer.serve(queue);
@@ -105,17 +110,18 @@ pub fn run(
 impl<'c> Writer<'c> {
     fn new(
         conn: &'c Connection,
-        path: String,
+        file: PathBuf,
         clock: RunningClock,
         shared: Arc<Shared>,
         log: Arc<AtomicU64>,
     ) -> rusqlite::Result<Self> {
-        let applier = Applier::new(conn)?;
+        let applier = Applier::new(conn, shared.known.clone())?;
         let page_size = conn.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0))? as u64;
         let checkpoint_at = CHECKPOINT_PAGES;
         let mut writer = Writer {
             conn,
-            path,
+            path: file.display().to_string(),
+            file,
             clock,
             shared,
             applier,
@@ -130,10 +136,12 @@ impl<'c> Writer<'c> {
     }
 
     fn serve(&mut self, mut queue: mpsc::Receiver<Job>) {
+        self.shared.known.keep_up(&self.file);
         let mut first = queue.blocking_recv();
         while let Some(job) = first.take() {
             let (group, next) = gather(job, &mut queue);
             self.commit(group);
+            self.shared.known.keep_up(&self.file);
             self.checkpoint_if_longer(self.checkpoint_at);
             first = next;
             while first.is_none() && queue.is_empty() && self.shrink() {}
@@ -190,7 +198,7 @@ impl<'c> Writer<'c> {
         let ran = ran(&self.clock);
         let mut results: Vec<Results> = Vec::with_capacity(group.len());
         for job in group {
-            let each = job.units.iter().map(|unit| self.applier.apply(unit, ran));
+            let each = job.units.iter().map(|unit| self.apply(unit, ran));
             results.push(each.collect::<rusqlite::Result<_>>()?);
         }
         let units = group.iter().flat_map(|job| job.units.iter());
@@ -204,6 +212,14 @@ impl<'c> Writer<'c> {
             self.fault(&error);
         }
         Ok(results)
+    }
+
+    fn apply(&mut self, unit: &Unit, ran: i64) -> rusqlite::Result<UnitResult> {
+        let result = self.applier.apply(unit, ran)?;
+        if let UnitResult::Committed { .. } = result {
+            self.shared.known.add(unit);
+        }
+        Ok(result)
     }
 
     /// What an error means. A broken journal stays broken.
@@ -297,6 +313,8 @@ impl<'c> Writer<'c> {
     }
 
     fn close(&mut self) {
+        // This connection is to be the last one.
+        self.shared.known.close();
         if self.shared.broken.get().is_some() {
             // What is true is for the next start to find out.
             if let Err(error) = open::leave_files(self.conn) {
