@@ -92,10 +92,13 @@ impl Dispatcher {
             let infos: Vec<DeliveryInfo> = runs.iter().map(info).collect();
             let events = runs.iter().zip(&infos);
             let events: Vec<_> = events.map(|(run, info)| (run.event, info)).collect();
-            let finished = component.run_batch(&events, host.clone()).await;
+            let finished = Box::pin(component.run_batch(&events, host.clone())).await;
             (finished.answers, finished.begun, finished.usage)
         } else {
-            let finished = component.run(first.event, &info(first), host.clone()).await;
+            let info = info(first);
+            // In a box: it is large, and all around it would be copied with it.
+            let run = Box::pin(component.run(first.event, &info, host.clone()));
+            let finished = run.await;
             let (outcome, reply) = (finished.outcome, finished.reply);
             (Ok(vec![Answered { outcome, reply }]), None, finished.usage)
         };

@@ -25,7 +25,8 @@ impl Dispatcher {
         };
         if let Work::Outbox(action) = &delivery.work {
             let action = action.clone();
-            return self.publish(delivery, &action).await;
+            // In a box, as all that few deliveries come to: the others would carry its room with them.
+            return Box::pin(self.publish(delivery, &action)).await;
         }
         let pinned = self.prepare(trigger, &mut delivery).await?;
         let ran = self
@@ -78,11 +79,11 @@ impl Dispatcher {
         {
             let ask = || self.journal.key_done(&trigger.name, key, clock::now());
             if self.read(ask).await?.is_some() {
-                self.duplicate(trigger, delivery).await;
+                Box::pin(self.duplicate(trigger, delivery)).await;
                 return None;
             }
         }
-        Some(trigger.is_about_objects() && self.refresh(delivery).await)
+        Some(trigger.is_about_objects() && Box::pin(self.refresh(delivery)).await)
     }
 
     /// Settles a delivery after its attempt; what is returned is to run again.
@@ -98,7 +99,7 @@ impl Dispatcher {
                     // Who asks for it once more wants to know.
                     Missing::Skip if delivery.redrive.is_some() => {}
                     Missing::Skip => {
-                        self.skip(trigger, delivery, &ended).await;
+                        Box::pin(self.skip(trigger, delivery, &ended)).await;
                         return None;
                     }
                     Missing::Retry => {
@@ -110,15 +111,15 @@ impl Dispatcher {
                         ended.outcome = Outcome::Reject { reason };
                     }
                 }
-                self.failed(trigger, delivery, &ended).await
+                Box::pin(self.failed(trigger, delivery, &ended)).await
             }
-            Ran::Failed(ended) => self.failed(trigger, delivery, &ended).await,
+            Ran::Failed(ended) => Box::pin(self.failed(trigger, delivery, &ended)).await,
             Ran::Committed(_) => {
                 self.metrics.settled(&delivery.trigger, "ok");
                 None
             }
             Ran::Duplicate => {
-                self.duplicate(trigger, delivery).await;
+                Box::pin(self.duplicate(trigger, delivery)).await;
                 None
             }
             Ran::Again => {

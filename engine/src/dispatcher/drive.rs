@@ -131,7 +131,8 @@ impl Dispatcher {
     async fn run_outside(&self, start: Start, trigger: &Trigger) -> Option<Waiting> {
         match Calls::is_call(start.seq) {
             true => {
-                self.answer(start, trigger).await;
+                // In a box, so that the others carry nothing of it.
+                Box::pin(self.answer(start, trigger)).await;
                 None
             }
             false => self.run_held(start, trigger).await,

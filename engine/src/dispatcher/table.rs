@@ -4,10 +4,11 @@
 //! to be taken again when it comes back. Whoever begins something goes by one table to the end of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use foldhash::HashMap;
 use tidemill_core::{
     destination::Destination,
     dispatch::{GateIndex, QueueIndex, QueueSettings},
@@ -98,10 +99,10 @@ impl Table {
         let mut table = Table {
             triggers: before.map_or_else(Vec::new, |table| table.triggers.clone()),
             functions: view.functions,
-            routes: HashMap::new(),
-            queues: HashMap::new(),
-            places: before.map_or_else(HashMap::new, |table| table.places.clone()),
-            gates: before.map_or_else(HashMap::new, |table| table.gates.clone()),
+            routes: HashMap::default(),
+            queues: HashMap::default(),
+            places: before.map_or_else(HashMap::default, |table| table.places.clone()),
+            gates: before.map_or_else(HashMap::default, |table| table.gates.clone()),
             caps: before.map_or_else(Vec::new, |table| table.caps.clone()),
             objects: view.objects,
             destination: view.destination,

@@ -16,9 +16,11 @@ mod model_test;
 mod sharing_test;
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::Duration,
 };
+
+use foldhash::HashSet;
 
 use crate::{
     delivery::Seq,
@@ -271,7 +273,7 @@ impl Dispatch {
             hungry: Vec::new(),
             cap,
             running: 0,
-            out: HashSet::new(),
+            out: HashSet::default(),
             window,
             seen: Timestamp(i64::MIN),
         };
@@ -431,14 +433,16 @@ impl Dispatch {
             gate.running += 1;
             queue.passing += 1;
             self.running += 1;
-            let batch = queue.settings.batch.is_some();
-            let seqs = (0..count).filter_map(|_| queue.start(now)).collect();
-            self.look_for_hunger(index);
-            let (queue, seq) = (index, first.seq);
-            return match batch {
-                true => Step::StartBatch { queue, seqs },
-                false => Step::Start { queue, seq },
+            let step = if queue.settings.batch.is_some() {
+                let seqs = (0..count).filter_map(|_| queue.start(now)).collect();
+                Step::StartBatch { queue: index, seqs }
+            } else {
+                queue.start(now);
+                let (queue, seq) = (index, first.seq);
+                Step::Start { queue, seq }
             };
+            self.look_for_hunger(index);
+            return step;
         }
         Step::Wait(self.timers.first().map(|(due, _)| *due))
     }

@@ -4,7 +4,9 @@
 //! journal. So the order of a queue never depends on how much of it fits, and a delivery that waits
 //! for its retry never keeps one out that could run.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+
+use foldhash::HashSet;
 
 use super::{Batch, Waiting};
 use crate::{delivery::Seq, time::Timestamp};
@@ -43,7 +45,7 @@ impl Window {
             limit,
             waiting: BTreeMap::new(),
             bytes: 0,
-            known: HashSet::new(),
+            known: HashSet::default(),
             more_after: Some(None),
             loading: None,
             closed: false,

@@ -1,10 +1,8 @@
 //! How far the triggers of a source are in the partitions that it reads.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use foldhash::HashMap;
 use tidemill_core::{
     hold::{Partition, Position},
     intake::IntakeError,

@@ -86,6 +86,8 @@ impl Dispatcher {
     }
 
     /// Looks once more before it runs. An error, if it does not: when to look again, if at all.
+    ///
+    /// What is rare is in boxes, here and where it settles: otherwise all that run would carry its room with them.
     pub(in crate::dispatcher) async fn prepare_held(
         &self,
         held: &HeldDelivery,
@@ -99,12 +101,12 @@ impl Dispatcher {
             return later();
         }
         if let Some((cause, reason)) = &held.dead {
-            self.bury(held, *cause, reason, None).await;
+            Box::pin(self.bury(held, *cause, reason, None)).await;
             return Err(None);
         }
         let find = || self.journal.find(delivery.id);
         if delivery.remember && self.read(find).await.ok_or(None)?.is_some() {
-            self.over(held, "duplicate").await;
+            Box::pin(self.over(held, "duplicate")).await;
             return Err(None);
         }
         match self.ahead(held).await.ok_or(None)? {
@@ -113,14 +115,14 @@ impl Dispatcher {
             _ => {
                 // It did not begin.
                 held.running.store(false, Ordering::Relaxed);
-                self.park(held, None).await;
+                Box::pin(self.park(held, None)).await;
                 return Err(None);
             }
         }
         if let Some(key) = &delivery.key {
             let ask = || self.journal.key_done(&delivery.trigger, key, clock::now());
             if self.read(ask).await.ok_or(None)?.is_some() {
-                self.over(held, "duplicate").await;
+                Box::pin(self.over(held, "duplicate")).await;
                 return Err(None);
             }
         }
@@ -136,8 +138,8 @@ impl Dispatcher {
     ) -> Option<Waiting> {
         match ran {
             Ran::Committed(_) => self.completed_held(&[held]),
-            Ran::Duplicate => self.over(held, "duplicate").await,
-            Ran::Failed(ended) => self.held_failed(trigger, held, &ended).await,
+            Ran::Duplicate => Box::pin(self.over(held, "duplicate")).await,
+            Ran::Failed(ended) => Box::pin(self.held_failed(trigger, held, &ended)).await,
             Ran::Again => {
                 self.pause(held);
                 return Some(held.look_again());

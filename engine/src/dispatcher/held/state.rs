@@ -2,13 +2,14 @@
 //! runs, commits or waits.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::hash_map,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
+use foldhash::HashMap;
 use tidemill_core::{
     delivery::{Cause, Delivery, Seq, Work},
     dispatch::Waiting,
