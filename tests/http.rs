@@ -213,7 +213,8 @@ fn a_client_that_waits_gets_what_the_handler_replies() {
 
 #[test]
 fn a_call_with_an_idempotency_key_runs_once() {
-    let site = Site::new(CALLS);
+    // However busy the machine is, the slow call ends in time.
+    let site = Site::new(&CALLS.replace("500ms", "10s"));
     let engine = site.start();
     let client = Client::new(&engine.http().expect("an address"));
     let count = r#"{"do": "counter", "key": "called"}"#;

@@ -1,9 +1,6 @@
 //! Writes a unit that was checked. The counters of what is never used twice live here.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, Result, params};
 use tidemill_core::{
@@ -16,13 +13,11 @@ use tidemill_core::{
 use super::{
     check::{Checked, Checker, Settled, holds},
     known::Known,
+    moves::Moves,
     statements::Statements,
     turns,
 };
-use crate::{
-    Accepted, Added, KeyDone, KvWrite, NewDelivery, Noted, OffsetsMove, PartitionOf, Settle, Unit,
-    UnitResult,
-};
+use crate::{Accepted, Added, KeyDone, KvWrite, NewDelivery, Noted, Settle, Unit, UnitResult};
 
 /// Expired rows removed with a commit, besides two for each unit: enough to keep up with what units
 /// add, and to work off a backlog, and too few to be felt.
@@ -35,6 +30,7 @@ pub struct Applier<'c> {
     /// The connection's statements.
     pub sql: Statements<'c>,
     known: Arc<Known>,
+    moves: Moves,
     seq: Seq,
     version: i64,
     /// Engine running time up to the start of this engine, in milliseconds.
@@ -49,11 +45,17 @@ impl<'c> Applier<'c> {
             Ok(Applier {
                 sql,
                 known,
+                moves: Moves::default(),
                 seq: row.get(0)?,
                 version: row.get(1)?,
                 ran_before: row.get(2)?,
             })
         })
+    }
+
+    /// Before the first unit of a transaction: of one that was taken back nothing is left.
+    pub fn begin(&mut self) {
+        self.moves.clear();
     }
 
     /// Applies a unit, or leaves everything as it is. `ran` milliseconds have passed since the start.
@@ -62,6 +64,7 @@ impl<'c> Applier<'c> {
         match (Checker {
             sql: &mut self.sql,
             filter: &self.known,
+            moves: &mut self.moves,
             running,
         })
         .check(unit)?
@@ -76,7 +79,7 @@ impl<'c> Applier<'c> {
     pub fn finish(&mut self, units: &[&Unit], ran: i64) -> Result<()> {
         let running = self.ran_before + ran;
         self.add_usage(units)?;
-        self.forget_offsets(units)?;
+        self.moves.write(&mut self.sql)?;
         self.sql
             .save_meta
             .execute([self.seq, self.version, running])?;
@@ -150,13 +153,10 @@ impl<'c> Applier<'c> {
             self.sql.set_cursor.execute(row)?;
         }
         for of in &unit.forget {
-            let place = (&of.trigger, &of.group, &of.partition);
-            self.sql.forget_partition.execute(place)?;
-            let all = (place.0, place.1, place.2, i64::MAX);
-            self.sql.forget_offsets.execute(all)?;
+            self.moves.forget(&mut self.sql, of)?;
         }
         for step in &unit.offsets {
-            self.move_offsets(step)?;
+            self.moves.step(step);
         }
         Ok(UnitResult::Committed { added, released })
     }
@@ -380,44 +380,6 @@ impl<'c> Applier<'c> {
             done.reply.as_ref().and_then(|reply| fields(&reply.headers)),
             done.reply.as_ref().map(|reply| &reply.body[..]),
         ])?;
-        Ok(())
-    }
-
-    fn move_offsets(&mut self, step: &OffsetsMove) -> Result<()> {
-        let OffsetsMove {
-            of,
-            watermark,
-            stamp,
-            completed,
-        } = step;
-        let PartitionOf {
-            trigger,
-            group,
-            partition,
-        } = of;
-        self.sql
-            .set_watermark
-            .execute(params![trigger, group, partition, watermark, stamp])?;
-        // The stored watermark is now at least the step's: what is below has nothing to be kept for.
-        for offset in completed.iter().filter(|offset| *offset >= watermark) {
-            self.sql
-                .set_offset
-                .execute(params![trigger, group, partition, offset])?;
-        }
-        Ok(())
-    }
-
-    /// Forgets the offsets that the watermarks have passed.
-    fn forget_offsets(&mut self, units: &[&Unit]) -> Result<()> {
-        let moved: BTreeSet<&PartitionOf> = units
-            .iter()
-            .flat_map(|unit| &unit.offsets)
-            .map(|step| &step.of)
-            .collect();
-        for of in moved {
-            let place = (&of.trigger, &of.group, &of.partition);
-            self.sql.forget_passed.execute(place)?;
-        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use tidemill_core::{
     time::Timestamp,
 };
 
-use super::{known::Known, statements::Statements};
+use super::{known::Known, moves::Moves, statements::Statements};
 use crate::{KeyDone, NewDelivery, OffsetsMove, Settle, Unit, UnitResult};
 
 /// A delivery that a unit settles, as it stands before.
@@ -50,6 +50,8 @@ pub struct Checker<'a, 'c> {
     pub sql: &'a mut Statements<'c>,
     /// What need not be looked up.
     pub filter: &'a Known,
+    /// Where partitions stand in this transaction.
+    pub moves: &'a mut Moves,
     /// Engine running time, in milliseconds.
     pub running: i64,
 }
@@ -246,10 +248,9 @@ impl Checker<'_, '_> {
         step: &OffsetsMove,
         forgotten: bool,
     ) -> Result<bool> {
-        let place = (&step.of.trigger, &step.of.group, &step.of.partition);
-        let stored: Option<i64> = match forgotten {
+        let stands = match forgotten {
             true => None,
-            false => one(&mut self.sql.watermark, place)?,
+            false => self.moves.watermark(self.sql, &step.of)?,
         };
         let same = |other: &&OffsetsMove| other.of == step.of;
         let moved = earlier
@@ -257,7 +258,7 @@ impl Checker<'_, '_> {
             .filter(same)
             .map(|other| other.watermark)
             .max();
-        let watermark = stored.max(moved);
+        let watermark = stands.max(moved);
         if step.completed.is_empty() {
             return Ok(watermark.is_some_and(|stands| stands >= step.watermark));
         }
@@ -268,11 +269,7 @@ impl Checker<'_, '_> {
                     .iter()
                     .filter(same)
                     .any(|other| other.completed.contains(offset))
-                || !forgotten
-                    && self
-                        .sql
-                        .offset_known
-                        .exists((place.0, place.1, place.2, offset))?
+                || !forgotten && self.moves.is_completed(self.sql, &step.of, *offset)?
             {
                 return Ok(true);
             }

@@ -8,6 +8,7 @@ mod check;
 mod contents;
 mod fault;
 mod known;
+mod moves;
 mod open;
 mod queries;
 mod reader;

@@ -120,18 +120,13 @@ statements! {
         status, headers, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     set_cursor: "INSERT INTO cursors (schedule, at, definition) VALUES (?1, ?2, ?3) \
         ON CONFLICT DO UPDATE SET at = excluded.at, definition = excluded.definition";
-    set_watermark: "INSERT INTO partitions (trigger, consumers, partition, watermark, stamp) \
-        VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET \
-        watermark = excluded.watermark, stamp = excluded.stamp WHERE excluded.watermark > watermark";
+    set_watermark: "INSERT OR REPLACE INTO partitions (trigger, consumers, partition, watermark, stamp) \
+        VALUES (?1, ?2, ?3, ?4, ?5)";
     forget_partition: "DELETE FROM partitions WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
-    /// Not if it is below the watermark.
-    set_offset: "INSERT OR IGNORE INTO completed (trigger, consumers, partition, at) \
-        SELECT ?1, ?2, ?3, ?4 FROM partitions WHERE trigger = ?1 AND consumers = ?2 \
-        AND partition = ?3 AND watermark <= ?4";
-    forget_offsets: "DELETE FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3 AND at < ?4";
+    set_offset: "INSERT OR IGNORE INTO completed (trigger, consumers, partition, at) VALUES (?1, ?2, ?3, ?4)";
+    forget_offsets: "DELETE FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
     /// What the watermark has passed.
-    forget_passed: "DELETE FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3 \
-        AND at < (SELECT watermark FROM partitions WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3)";
+    forget_passed: "DELETE FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3 AND at < ?4";
     add_usage: "INSERT INTO usage (function, day, invocations, wall_us, busy_us, memory) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET \
         invocations = invocations + excluded.invocations, wall_us = wall_us + excluded.wall_us, \

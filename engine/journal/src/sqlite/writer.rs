@@ -196,6 +196,7 @@ impl<'c> Writer<'c> {
 
     fn attempt(&mut self, group: &[Job]) -> rusqlite::Result<Vec<Results>> {
         let ran = ran(&self.clock);
+        self.applier.begin();
         let mut results: Vec<Results> = Vec::with_capacity(group.len());
         for job in group {
             let each = job.units.iter().map(|unit| self.apply(unit, ran));
