@@ -52,6 +52,8 @@ struct Filter {
     /// How many it is for.
     size: usize,
     added: AtomicUsize,
+    /// How many it had when it was given all.
+    found: AtomicUsize,
 }
 
 impl Filter {
@@ -60,7 +62,19 @@ impl Filter {
             bits: AtomicBloomFilter::with_num_bits(size * BITS).expected_items(size),
             size,
             added: AtomicUsize::new(0),
+            found: AtomicUsize::new(0),
         }
+    }
+
+    /// For how many the next one is to be, if it is time for that. There is no larger one than the largest: that is
+    /// filled anew when as many were added as it had, for by then others may have expired.
+    fn outgrown(&self) -> Option<usize> {
+        let added = self.added.load(Ordering::Relaxed);
+        let enough = match self.size < limits::KNOWN_IDS {
+            true => self.size,
+            false => self.size.max(2 * self.found.load(Ordering::Relaxed)),
+        };
+        (added > enough).then(|| (2 * added).min(limits::KNOWN_IDS))
     }
 
     fn add(&self, id: DeliveryId) {
@@ -100,15 +114,12 @@ impl Known {
     pub fn keep_up(self: &Arc<Known>, path: &Path) {
         let mut filters = self.write();
         let size = match &filters.whole {
-            None => FIRST,
-            Some(whole) => match whole.added.load(Ordering::Relaxed) {
-                added if added > whole.size => (2 * added).min(limits::KNOWN_IDS),
-                _ => return,
-            },
+            None => Some(FIRST),
+            Some(whole) => whole.outgrown(),
         };
-        if filters.next.is_some() {
+        let Some(size) = size.filter(|_| filters.next.is_none()) else {
             return;
-        }
+        };
         let next = Arc::new(Filter::new(size));
         filters.next = Some(next.clone());
         drop(filters);
@@ -129,6 +140,8 @@ impl Known {
         match read {
             Ok(true) => {
                 let mut filters = self.write();
+                let found = next.added.load(Ordering::Relaxed);
+                next.found.store(found, Ordering::Relaxed);
                 filters.whole = filters.next.take();
             }
             Ok(false) => {}
@@ -191,5 +204,31 @@ impl Known {
 
     fn write(&self) -> RwLockWriteGuard<'_, Filters> {
         self.filters.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_is_not_filled_again_and_again() {
+        let next = |size, found: usize, added: usize| {
+            let filter = Filter {
+                size,
+                found: found.into(),
+                added: added.into(),
+                ..Filter::new(1)
+            };
+            filter.outgrown()
+        };
+        const MOST: usize = limits::KNOWN_IDS;
+        assert_eq!(next(100, 10, 100), None);
+        assert_eq!(next(100, 10, 101), Some(202));
+        assert_eq!(next(MOST / 2, 10, MOST), Some(MOST));
+        assert_eq!(next(MOST, 10, MOST), None);
+        assert_eq!(next(MOST, 10, MOST + 1), Some(MOST));
+        assert_eq!(next(MOST, 3 * MOST, 6 * MOST), None);
+        assert_eq!(next(MOST, 3 * MOST, 6 * MOST + 1), Some(MOST));
     }
 }
