@@ -47,6 +47,17 @@ struct Filters {
     next: Option<Arc<Filter>>,
 }
 
+impl Filters {
+    /// For how many the next filter is to be, if it is time to begin it.
+    fn wanted(&self) -> Option<usize> {
+        match (&self.next, &self.whole) {
+            (Some(_), _) => None,
+            (None, None) => Some(FIRST),
+            (None, Some(whole)) => whole.outgrown(),
+        }
+    }
+}
+
 struct Filter {
     bits: AtomicBloomFilter,
     /// How many it is for.
@@ -112,17 +123,12 @@ impl Known {
     /// Begins the next filter, if the one there has had more than it is for, or there is none. To be called by
     /// whoever writes, and between what is written: all that is added afterwards goes to it, too.
     pub fn keep_up(self: &Arc<Known>, path: &Path) {
-        let mut filters = self.write();
-        let size = match &filters.whole {
-            None => Some(FIRST),
-            Some(whole) => whole.outgrown(),
-        };
-        let Some(size) = size.filter(|_| filters.next.is_none()) else {
+        let Some(size) = self.read().wanted() else {
             return;
         };
+        // Nobody else begins one.
         let next = Arc::new(Filter::new(size));
-        filters.next = Some(next.clone());
-        drop(filters);
+        self.write().next = Some(next.clone());
         let (this, file) = (self.clone(), path.to_owned());
         let fill = move || this.fill(&next, &file);
         match spawn("journal-known", path, fill) {

@@ -419,7 +419,9 @@ async fn what_is_new_needs_no_look_and_what_is_known_is_known() {
     let journal = folder.journal();
     let ids = |range: std::ops::Range<usize>| range.map(|n| conformance::id("t", &format!("n{n}")));
     let whole = async |journal: &SqliteJournal| {
+        let ends = tokio::time::Instant::now() + Duration::from_secs(60);
         while journal.shared.known.is_behind() {
+            assert!(tokio::time::Instant::now() < ends, "it is never whole");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
