@@ -10,6 +10,8 @@ use std::{
 use tidemill_config::plan::FunctionPlan;
 use tidemill_sandbox::{Function, Keep, Limits, LoadError, Sandbox};
 
+use crate::dispatcher::Computes;
+
 /// The largest component that is read; compiled code is about ten times as large.
 const COMPONENT_BYTES: u64 = 256 << 20;
 
@@ -19,6 +21,8 @@ pub struct Deployed {
     pub plan: Arc<FunctionPlan>,
     /// Its compiled component.
     pub component: Function,
+    /// Whether its last attempts computed.
+    pub computes: Arc<Computes>,
 }
 
 /// Why a function cannot be deployed.
@@ -99,11 +103,13 @@ pub fn deploy(
         warm: plan.warm,
         reuse: plan.reuse,
     };
-    if let Some(Deployed { component, .. }) = before
+    if let Some(before) = before
+        && let component = &before.component
         && component.is_made_of(&bytes, limits, &settings)
     {
         return Ok(Deployed {
             plan: plan.clone(),
+            computes: before.computes.clone(),
             component: match component.keeps() == keep {
                 true => component.clone(),
                 false => component.keeping(keep),
@@ -124,6 +130,7 @@ pub fn deploy(
     Ok(Deployed {
         plan: plan.clone(),
         component: component.keeping(keep),
+        computes: Arc::default(),
     })
 }
 

@@ -60,6 +60,18 @@ impl Group {
         }
     }
 
+    fn spawn(&self, site: usize) -> Engine {
+        // All of what the group does, should it fail.
+        let log = "info,tidemill_connectors::kafka=debug";
+        self.sites[site].spawn(&[("TIDEMILL_LOG", log)])
+    }
+
+    fn start(&self, site: usize) -> Engine {
+        let engine = self.spawn(site);
+        engine.wait_ready();
+        engine
+    }
+
     fn produce(&mut self) {
         let all = self.produced..self.produced + AT_A_TIME;
         let records: Vec<_> = all.map(|n| (n.to_string(), "{}".to_owned())).collect();
@@ -124,7 +136,7 @@ fn two_engines_of_a_group_lose_nothing_and_run_again_only_what_was_not_committed
     let rounds = (kills() / 5).max(2);
     let mut random = fastrand::Rng::with_seed(seed());
     let mut group = Group::new();
-    let mut engines: [Option<Engine>; 2] = [0, 1].map(|n| Some(group.sites[n].start()));
+    let mut engines: [Option<Engine>; 2] = [0, 1].map(|n| Some(group.start(n)));
     let (mut again, mut allowed) = (Records::new(), Records::new());
     for round in 0..rounds {
         group.produce();
@@ -152,7 +164,7 @@ fn two_engines_of_a_group_lose_nothing_and_run_again_only_what_was_not_committed
         group.produce();
         pause(&mut random);
         for n in &leave {
-            engines[*n] = Some(group.sites[*n].spawn(&[]));
+            engines[*n] = Some(group.spawn(*n));
         }
         group.produce();
         let ends = group.wait_committed();
@@ -191,14 +203,14 @@ fn two_engines_of_a_group_lose_nothing_and_run_again_only_what_was_not_committed
 #[test]
 fn an_engine_that_stops_while_others_join_has_committed_what_it_has_handled() {
     let mut group = Group::new();
-    let [stays, dies] = [0, 1].map(|n| group.sites[n].start());
+    let [stays, dies] = [0, 1].map(|n| group.start(n));
     while (0..2).any(|n| group.handled(n).is_empty()) {
         group.produce();
         group.wait_committed();
     }
     dies.kill();
     // The group waits for the dead one's session to end.
-    let joins = group.sites[1].spawn(&[]);
+    let joins = group.spawn(1);
     wait_until("the group joins", || {
         group.broker.state(&group.topic) == "PreparingRebalance"
     });

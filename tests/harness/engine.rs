@@ -11,16 +11,19 @@ use std::{
 
 use super::{tidemill, wait_until, wait_until_none_left};
 
+/// What an engine has logged.
+pub(super) type Log = Arc<Mutex<String>>;
+
 /// A running engine. Killed when dropped.
 pub struct Engine {
     child: Child,
     dir: PathBuf,
-    log: Arc<Mutex<String>>,
+    log: Log,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Engine {
-    pub(super) fn spawn(dir: &Path, env: &[(&str, &str)]) -> Engine {
+    pub(super) fn spawn(dir: &Path, env: &[(&str, &str)], log: Log) -> Engine {
         let mut command = tidemill(dir);
         command
             .args(["run", "--log", "json"])
@@ -31,7 +34,6 @@ impl Engine {
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("it is piped");
-        let log = Arc::new(Mutex::new(String::new()));
         let sink = log.clone();
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {

@@ -18,7 +18,7 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -54,6 +54,8 @@ const COMPONENTS: [&str; 7] = [
 /// A folder of its own for one engine.
 pub struct Site {
     dir: TempDir,
+    /// Of each engine that ran there, in turn. Printed when a test fails.
+    logs: Mutex<Vec<engine::Log>>,
 }
 
 impl Site {
@@ -63,6 +65,7 @@ impl Site {
     pub fn new(config: &str) -> Site {
         let site = Site {
             dir: tempfile::tempdir().expect("a temporary folder"),
+            logs: Mutex::default(),
         };
         site.configure(config);
         site
@@ -98,14 +101,17 @@ impl Site {
 
     /// Starts the engine, and waits until it is ready.
     pub fn start(&self) -> Engine {
-        let engine = Engine::spawn(self.dir.path(), &[]);
+        let engine = self.spawn(&[]);
         engine.wait_ready();
         engine
     }
 
     /// Starts the engine with these environment variables, without waiting.
     pub fn spawn(&self, env: &[(&str, &str)]) -> Engine {
-        Engine::spawn(self.dir.path(), env)
+        let log = Arc::default();
+        let mut logs = self.logs.lock().expect("nothing panics with it");
+        logs.push(Arc::clone(&log));
+        Engine::spawn(self.dir.path(), env, log)
     }
 
     /// A command of the binary, run in the folder. One that does not end is killed and fails.
@@ -162,10 +168,17 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
         // What a failed test leaves behind is worth a look.
-        if std::thread::panicking() {
-            self.dir.disable_cleanup(true);
-            println!("the site is kept: {}", self.dir.path().display());
+        self.dir.disable_cleanup(true);
+        println!("the site is kept: {}", self.dir.path().display());
+        // Whoever reads the output of a failed test on another machine has only this.
+        let logs = self.logs.get_mut().expect("nothing panics with it");
+        for (n, log) in logs.iter().enumerate() {
+            let log = log.lock().expect("nothing panics with it");
+            println!("the log of its engine {n}:\n{log}");
         }
     }
 }

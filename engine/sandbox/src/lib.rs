@@ -30,4 +30,5 @@ pub use batch::{Answered, FinishedBatch};
 pub use engine::{Sandbox, SandboxError, Settings, config};
 pub use kept::Keep;
 pub use load::{LoadError, Problem};
+pub use turns::computes;
 pub use run::{DeliveryInfo, Entry, Finished, Function, Limits};

@@ -4,7 +4,10 @@
 //! are as many as cores; they go round. So a hundred guests of one function that compute all the time
 //! keep the others waiting for a tick or two, not for a hundred.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    cell::Cell,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -29,6 +32,16 @@ struct State {
     yields: bool,
 }
 
+thread_local! {
+    static COMPUTES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether an attempt that this thread polled has used up a whole tick just now. To be asked after each
+/// poll: it is no longer so then.
+pub fn computes() -> bool {
+    COMPUTES.take()
+}
+
 impl Turns {
     pub(crate) fn new() -> Turns {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -47,7 +60,12 @@ impl Turns {
 impl Turn {
     /// Lets everybody else go first, and then waits for the next turn.
     pub(crate) async fn next(self) {
-        self.lock().yields = true;
+        {
+            let mut state = self.lock();
+            // It had the turn, and did nothing but to compute since.
+            COMPUTES.set(state.mine.is_some());
+            state.yields = true;
+        }
         // Behind all other tasks, and behind the runtime's own look at timers and sockets, so that no
         // guest keeps its neighbours from running. (A plain wake-up would put it before that look, which
         // then comes once in 61 ticks.)

@@ -26,6 +26,7 @@ use super::{
     attempt::Running,
     complete::{Completes, Ran},
     settle::used,
+    table::Table,
 };
 use crate::clock;
 
@@ -131,7 +132,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Dispatcher {
     /// Takes a call, and waits for its end.
-    pub(super) async fn call(&self, call: Call) -> Result<Answer, IntakeError> {
+    pub(super) async fn call(self: &Arc<Self>, call: Call) -> Result<Answer, IntakeError> {
         self.open()?;
         let table = self.table.load_full();
         // Its path is about to go, too.
@@ -174,9 +175,27 @@ impl Dispatcher {
         let seq = self.calls.wait(request).ok_or(IntakeError::Busy)?;
         let due = clock::now();
         let waiting = Waiting { seq, due, size };
-        self.lock().arrived(Queue::Held.of(index), waiting);
-        self.wake.notify_one();
+        self.begin(Queue::Held.of(index), waiting, &table).await;
         answered.await.map_err(|_| IntakeError::Stopping)
+    }
+
+    /// Lets a call stand in line. If there is none it runs at once, in the client's own task, and to its
+    /// end even if the client goes.
+    async fn begin(self: &Arc<Self>, queue: usize, waiting: Waiting, table: &Table) {
+        // Before the look whether to stop: the drain waits for it.
+        let token = self.tasks.token();
+        let starts = {
+            let mut dispatch = self.lock();
+            dispatch.arrived(queue, waiting);
+            !self.stop.is_cancelled() && dispatch.start_now(queue, waiting.seq, waiting.due)
+        };
+        match starts {
+            true => {
+                let trigger = table.trigger(queue).clone();
+                self.task(queue, waiting.seq, trigger, token).here().await;
+            }
+            false => self.wake.notify_one(),
+        }
     }
 
     fn identity(

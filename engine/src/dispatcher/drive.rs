@@ -7,9 +7,9 @@ use tidemill_core::{
     dispatch::{Start, Step, Waiting},
     time::Timestamp,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Dispatcher, Queue, Trigger, call::Calls};
+use super::{Dispatcher, Queue, Trigger, call::Calls, computing::Task};
 use crate::clock;
 
 /// How long the driver waits before it asks the journal again for a page it could not read.
@@ -25,7 +25,7 @@ pub struct Drained {
 impl Dispatcher {
     /// Starts deliveries until told to stop, then waits for the running ones, at most `drain`.
     pub async fn drive(self: &Arc<Self>, drain: Duration) -> Drained {
-        let tasks = TaskTracker::new();
+        let tasks = &self.tasks;
         let accounts = self.clone();
         tasks.spawn(async move {
             while !accounts.stop.is_cancelled() {
@@ -40,13 +40,14 @@ impl Dispatcher {
             };
             match step {
                 Step::Start { queue, seq } => {
-                    let (this, trigger) = (self.clone(), table.trigger(queue).clone());
-                    // In a box: it is large, and would be copied on its way into the task, and out of it.
-                    tasks.spawn(Box::pin(this.run(queue, seq, trigger)));
+                    let trigger = table.trigger(queue).clone();
+                    self.task(queue, seq, trigger, tasks.token()).spawn();
                 }
                 Step::StartBatch { queue, seqs } => {
                     let (this, trigger) = (self.clone(), table.trigger(queue).clone());
-                    tasks.spawn(Box::pin(this.run_together(queue, seqs, trigger)));
+                    let computes = trigger.function.computes.clone();
+                    let run = this.run_together(queue, seqs, trigger);
+                    Task::new(&self.computing, tasks.token(), computes, run).spawn();
                 }
                 Step::Load {
                     queue,
@@ -63,19 +64,32 @@ impl Dispatcher {
             }
         }
         self.calls.dismiss();
-        self.held.release(false);
+        self.release_waiting();
         tasks.close();
         if tokio::time::timeout(drain, tasks.wait()).await.is_ok() {
-            self.held.release(true);
+            self.release_all();
             self.write_usage().await;
             return Drained { cut_off: 0 };
         }
         let cut_off = self.running();
         self.kill.cancel();
         tasks.wait().await;
-        self.held.release(true);
+        self.release_all();
         self.write_usage().await;
         Drained { cut_off }
+    }
+
+    /// The task of one delivery that the dispatch has started.
+    pub(super) fn task(
+        self: &Arc<Self>,
+        queue: usize,
+        seq: Seq,
+        trigger: Arc<Trigger>,
+        token: TaskTrackerToken,
+    ) -> Task {
+        let computes = trigger.function.computes.clone();
+        let run = self.clone().run(queue, seq, trigger);
+        Task::new(&self.computing, token, computes, run)
     }
 
     async fn wait(&self, until: Option<Timestamp>, now: Timestamp) {
@@ -105,11 +119,15 @@ impl Dispatcher {
         let again = self.kill.run_until_cancelled(pin!(again)).await.flatten();
         let mut dispatch = self.lock();
         dispatch.ended(queue, seq);
+        let mut goes_on = dispatch.is_waited_for();
         if let Some(again) = again {
             dispatch.arrived(queue, again);
+            goes_on = true;
         }
         drop(dispatch);
-        self.wake.notify_one();
+        if goes_on {
+            self.wake.notify_one();
+        }
     }
 
     /// Runs a batch, likewise.
@@ -142,8 +160,13 @@ impl Dispatcher {
     /// The handler of what was started has ended, and what is left of it needs no place among those
     /// that run.
     pub(super) fn make_room(&self, start: Start) {
-        self.lock().make_room(start);
-        self.wake.notify_one();
+        let mut dispatch = self.lock();
+        dispatch.make_room(start);
+        let goes_on = dispatch.is_waited_for();
+        drop(dispatch);
+        if goes_on {
+            self.wake.notify_one();
+        }
     }
 
     async fn load(

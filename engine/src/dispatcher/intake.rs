@@ -52,13 +52,13 @@ impl EngineIntake {
 
 /// What goes on by itself when whoever waits for it goes, a client or a source that stops: of what the
 /// journal has, the dispatch must hear.
-struct ToTheEnd<T: Send + 'static> {
+pub(super) struct ToTheEnd<T: Send + 'static> {
     future: Option<BoxFuture<'static, T>>,
     begun: bool,
 }
 
 impl<T: Send> ToTheEnd<T> {
-    fn of(future: impl Future<Output = T> + Send + 'static) -> ToTheEnd<T> {
+    pub(super) fn of(future: impl Future<Output = T> + Send + 'static) -> ToTheEnd<T> {
         ToTheEnd {
             future: Some(Box::pin(future)),
             begun: false,

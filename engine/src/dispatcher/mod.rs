@@ -10,6 +10,7 @@ mod batch;
 mod call;
 mod commit;
 mod complete;
+mod computing;
 mod deliver;
 mod drive;
 mod effects;
@@ -44,17 +45,19 @@ use tidemill_core::{
 };
 use tidemill_journal::{Accepted, Added, Journal, Pending};
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{metrics::Metrics, objects::Objects};
 
 use call::Calls;
+use computing::Computing;
 use held::HeldDeliveries;
 use locks::KeyLocks;
 use table::{Queue, Table};
 use tap::Tap;
 use usage::SpareUsage;
 
+pub use computing::Computes;
 pub use drive::Drained;
 pub use hops::HopMemory;
 pub use invoke::Invoked;
@@ -87,6 +90,10 @@ pub struct Dispatcher {
     calls: Calls,
     /// What brokers keep.
     held: HeldDeliveries,
+    /// All that runs, which the drain waits for.
+    tasks: TaskTracker,
+    /// Where attempts go on that compute.
+    computing: Arc<Computing>,
     /// What attempts used that had nothing to commit.
     spare_usage: SpareUsage,
     /// Who listens to the attempts.
@@ -119,6 +126,8 @@ impl Dispatcher {
             table: ArcSwap::from_pointee(table),
             calls: Calls::new(),
             held: HeldDeliveries::default(),
+            tasks: TaskTracker::new(),
+            computing: Arc::default(),
             spare_usage: SpareUsage::default(),
             tap: Tap::new(),
             hops: parts.hops,

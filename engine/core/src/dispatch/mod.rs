@@ -335,6 +335,11 @@ impl Dispatch {
         self.queues[queue].window.ended(seq);
     }
 
+    /// What of this queue has started and has not ended. It looks at all that is in memory.
+    pub fn started(&self, queue: QueueIndex) -> HashSet<Seq> {
+        self.queues[queue].window.started()
+    }
+
     /// How many attempts are running. A batch is one.
     pub fn running(&self) -> usize {
         self.running
@@ -445,6 +450,37 @@ impl Dispatch {
             return step;
         }
         Step::Wait(self.timers.first().map(|(due, _)| *due))
+    }
+
+    /// Starts this one, which has arrived, if [`Dispatch::next`] would do so before anything else. Else
+    /// nothing happens. A queue with a rate, or with batches, is left to `next`.
+    pub fn start_now(&mut self, index: QueueIndex, seq: Seq, now: Timestamp) -> bool {
+        let queue = &mut self.queues[index];
+        let gate = &mut self.gates[queue.settings.gate];
+        let first = queue.window.first();
+        let first = first.is_some_and(|first| first.seq == seq && first.due <= now);
+        let free = self.running < self.cap && gate.running < gate.cap;
+        let plain = queue.meter.is_none() && queue.settings.batch.is_none();
+        let mut due = self.timers.iter().take_while(|(due, _)| *due <= now);
+        let alone = self.ring.is_empty() && due.all(|(_, other)| *other == index);
+        if !(first && free && plain && alone) {
+            return false;
+        }
+        gate.running += 1;
+        queue.passing += 1;
+        self.running += 1;
+        // Nobody waits who could be owed anything.
+        let deficit = queue.deficit;
+        queue.start(now);
+        queue.deficit = deficit;
+        self.place(index);
+        self.look_for_hunger(index);
+        true
+    }
+
+    /// Whether what has ended just now lets [`Dispatch::next`] go on, should it wait.
+    pub fn is_waited_for(&self) -> bool {
+        !self.ring.is_empty() || !self.hungry.is_empty() || self.running + 1 >= self.cap
     }
 
     /// Puts a queue that is neither in the ring nor blocked where its first delivery belongs.

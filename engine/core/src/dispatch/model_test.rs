@@ -11,13 +11,14 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::turn::Turn;
 
-const QUEUES: [QueueSettings; 6] = [
+const QUEUES: [QueueSettings; 7] = [
     queue(0, None, false),
     queue(0, Some(3), false),
     queue(1, None, false),
     queue(1, Some(2), true),
     batches(0, None, false),
     batches(1, Some(7), true),
+    queue(0, None, true),
 ];
 const GATES: [usize; 2] = [2, 3];
 const CAP: usize = 4;
@@ -230,6 +231,10 @@ impl Model {
                             (None, [seq]) => self.dispatch.ended(queue, *seq),
                             _ => self.dispatch.ended_batch(start, &seqs),
                         }
+                        if !self.dispatch.is_waited_for() {
+                            let step = self.dispatch.next(self.now);
+                            assert!(matches!(step, Step::Wait(_)), "nobody asks: {step:?}");
+                        }
                         for again in again {
                             self.dispatch.arrived(queue, again);
                         }
@@ -281,6 +286,12 @@ impl Model {
             (false, true) => {}
         }
         self.rows.insert(waiting.seq, row);
+        if held && self.dispatch.start_now(queue, waiting.seq, self.now) {
+            assert!(self.start(queue, waiting.seq), "it has just arrived");
+            let (seq, start) = (waiting.seq, Start::new(queue, waiting.seq));
+            self.running.push((start, vec![seq]));
+            self.caps_hold(queue);
+        }
     }
 
     fn is_blocked(&self, row: &Row) -> bool {

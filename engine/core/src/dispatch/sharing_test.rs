@@ -35,6 +35,32 @@ fn due(seq: Seq, due: i64) -> Waiting {
     }
 }
 
+#[test]
+fn what_arrives_while_nobody_waits_starts_at_once_and_behind_others_it_does_not() {
+    let now = Timestamp(5);
+    let arrives = |dispatch: &mut Dispatch, queue, seq| {
+        dispatch.arrived(queue, due(seq, 5));
+        dispatch.start_now(queue, seq, now)
+    };
+    let mut dispatch = Dispatch::new(&[held(None), held(None), held(rate(9, 1))], &[2], 9);
+    // As often as it likes: nothing is owed to others for it.
+    for seq in 0..1000 {
+        assert!(arrives(&mut dispatch, 0, seq));
+        dispatch.ended(0, seq);
+    }
+    assert!(!arrives(&mut dispatch, 2, 1000), "it has a rate");
+    assert!(!arrives(&mut dispatch, 0, 1001), "another one waits");
+    assert_eq!(dispatch.next(now), Step::Start { queue: 0, seq: 1001 });
+    assert_eq!(dispatch.next(now), Step::Start { queue: 2, seq: 1000 });
+    assert_eq!(dispatch.next(now), Step::Wait(None));
+    assert!(!arrives(&mut dispatch, 1, 1002), "the gate is full");
+    assert_eq!(dispatch.next(now), Step::Wait(None));
+    dispatch.ended(0, 1001);
+    assert!(dispatch.is_waited_for());
+    assert!(!arrives(&mut dispatch, 0, 1003), "another one waited before");
+    assert_eq!(dispatch.next(now), Step::Start { queue: 1, seq: 1002 });
+}
+
 /// Queues that always have work, each with events of one size, over one gate.
 fn starts_by_queue(sizes: &[usize], cap: usize, starts: usize) -> Vec<u64> {
     let queues: Vec<_> = sizes.iter().map(|&size| (size, None)).collect();

@@ -130,6 +130,15 @@ impl Window {
         Some(first)
     }
 
+    /// What runs.
+    pub(super) fn started(&self) -> HashSet<Seq> {
+        let mut started = self.known.clone();
+        for (_, seq) in self.waiting.keys() {
+            started.remove(seq);
+        }
+        started
+    }
+
     pub(super) fn ended(&mut self, seq: Seq) {
         self.known.remove(&seq);
         if let Some(loading) = &mut self.loading {

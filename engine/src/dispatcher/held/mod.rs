@@ -17,6 +17,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use foldhash::HashSet;
 use tidemill_core::{
     BoxFuture,
     delivery::Seq,
@@ -304,14 +305,58 @@ impl Dispatcher {
         self.wake.notify_one();
     }
 
-    /// Gives back to a source that stops what does not run of it. What is being parked is not given
-    /// back, and neither is what comes to run meanwhile: the source is told of its end.
+    /// Gives back to their sources what has not started. Nobody's turn comes any more.
+    pub(in crate::dispatcher) fn release_waiting(&self) {
+        self.release(|held, started| {
+            held.running.load(Ordering::Relaxed) || started.contains(&held.place)
+        });
+    }
+
+    /// Gives back to their sources all that is left.
+    pub(in crate::dispatcher) fn release_all(&self) {
+        self.release(|_, _| false);
+    }
+
+    fn release(&self, stays: impl Fn(&HeldDelivery, &HashSet<Seq>) -> bool) {
+        let mut state = self.held.lock();
+        let started = self.started_held(&state);
+        let State {
+            deliveries,
+            by_id,
+            lines,
+            ..
+        } = &mut *state;
+        deliveries.retain(|_, held| {
+            let stays = stays(held, &started);
+            if !stays {
+                by_id.remove(&held.delivery.id);
+                held.told.tell(Settlement::Release);
+            }
+            stays
+        });
+        lines.clear();
+    }
+
+    /// What the dispatch has started, in whatever order its tasks come to run. It runs to its end: given
+    /// back, it would leave a gap in its partition, and whoever reads that next would run again what is
+    /// done behind it.
+    fn started_held(&self, state: &State) -> HashSet<Seq> {
+        let dispatch = self.lock();
+        let triggers = state.lines.keys();
+        triggers
+            .flat_map(|trigger| dispatch.started(Queue::Held.of(*trigger)))
+            .collect()
+    }
+
+    /// Gives back to a source that stops what has not started of it. What is being parked is not given
+    /// back: the source is told of its end.
     pub fn release_source(&self, source: SourceNumber) {
         let mut ready = Vec::new();
         let mut state = self.held.lock();
+        let started = self.started_held(&state);
         let mut released: HashMap<usize, Vec<Arc<HeldDelivery>>> = HashMap::new();
         for held in state.deliveries.values().filter(|one| one.source == source) {
-            let runs = held.running.load(Ordering::Relaxed);
+            let runs = held.running.load(Ordering::Relaxed) || started.contains(&held.place);
             let undecided = held
                 .stage
                 .try_lock()

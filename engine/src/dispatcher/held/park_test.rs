@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tidemill_core::{
+    dispatch::Step,
     event::Event,
     hold::{Held, Holds, Partition, Position, Settlement},
     limits,
@@ -81,23 +82,7 @@ impl Engine {
 
     /// Offers an event as its source does, which waits for what becomes of it.
     fn hold(&self, source: &str, id: &str, position: Option<Position>, data: String) -> Waits {
-        let held = Held {
-            source: source.to_owned(),
-            event: Event {
-                id: id.to_owned(),
-                source: source.to_owned(),
-                kind: "test".to_owned(),
-                subject: None,
-                time: Timestamp(0),
-                datacontenttype: Some("application/json".to_owned()),
-                traceparent: None,
-                hops: 0,
-                headers: Vec::new(),
-                data: data.into(),
-            },
-            stable: position.is_none(),
-            position,
-        };
+        let held = held(source, id, position, data);
         let intake = self.intake.clone();
         tokio::spawn(async move { intake.hold(held).await })
     }
@@ -136,6 +121,26 @@ impl Engine {
         self.stop.cancel();
         self.driver.await.unwrap();
         self.parts.journal.close();
+    }
+}
+
+fn held(source: &str, id: &str, position: Option<Position>, data: String) -> Held {
+    Held {
+        source: source.to_owned(),
+        event: Event {
+            id: id.to_owned(),
+            source: source.to_owned(),
+            kind: "test".to_owned(),
+            subject: None,
+            time: Timestamp(0),
+            datacontenttype: Some("application/json".to_owned()),
+            traceparent: None,
+            hops: 0,
+            headers: Vec::new(),
+            data: data.into(),
+        },
+        stable: position.is_none(),
+        position,
     }
 }
 
@@ -338,4 +343,33 @@ async fn a_lane_over_its_budget_waits_at_its_source_and_goes_on() {
         all,
         "each is done or parked"
     );
+}
+
+#[tokio::test]
+async fn what_has_started_is_not_given_back_before_its_task_begins() {
+    for give_back in [
+        |dispatcher: &Dispatcher| dispatcher.release_waiting(),
+        |dispatcher: &Dispatcher| dispatcher.release_source(0),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&dir).await;
+        let dispatcher = &engine.intake.dispatcher;
+        let message = |id| held("amqp:broker/work", id, None, r#"{ "do": "ok" }"#.to_owned());
+        let [first, second] = ["first", "second"].map(|id| engine.intake.hold(message(id)));
+        // In place of the driver, which has had no turn since. One attempt at a time.
+        let seq = loop {
+            match dispatcher.lock().next(clock::now()) {
+                Step::Start { seq, .. } => break seq,
+                // What the journal has of other queues.
+                Step::Load { .. } => {}
+                step => panic!("{step:?}"),
+            }
+        };
+        give_back(dispatcher);
+        assert_eq!(second.await, Settlement::Release);
+        let started = dispatcher.held.lock().deliveries.get(&seq).cloned();
+        assert_eq!(started.unwrap().told.get(), None);
+        drop(first);
+        engine.stop().await;
+    }
 }

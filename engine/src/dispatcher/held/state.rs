@@ -166,26 +166,6 @@ impl HeldDeliveries {
         held.is_some_and(|held| held.taken_over.load(Ordering::Relaxed))
     }
 
-    /// Gives back to their sources what does not run, or all.
-    pub(in crate::dispatcher) fn release(&self, all: bool) {
-        let mut state = self.lock();
-        let State {
-            deliveries,
-            by_id,
-            lines,
-            ..
-        } = &mut *state;
-        deliveries.retain(|_, held| {
-            let stays = !all && held.running.load(Ordering::Relaxed);
-            if !stays {
-                by_id.remove(&held.delivery.id);
-                held.told.tell(Settlement::Release);
-            }
-            stays
-        });
-        // Nobody's turn comes any more.
-        lines.clear();
-    }
 }
 
 /// What the deliveries of an event have in common.

@@ -1,0 +1,181 @@
+//! Where attempts run: among all other tasks, and, if they compute, on threads of their own, one for each
+//! core, which the kernel lets run behind all others. So whoever computes takes what is left of the cores,
+//! and whatever only has to be started, answered or committed waits for nobody's tick.
+//!
+//! An attempt moves there once its guest has used up a whole tick, and the next ones of its function begin
+//! there.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use rustix::process::nice;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::intake::ToTheEnd;
+
+/// How many attempts of a function begin there after one that computed: none of them may, if the cores
+/// were busy with others.
+const REMEMBERED: u32 = 16;
+
+/// How far behind others the kernel puts these threads: it gives them a tenth of a core that both want.
+const NICE: i32 = 10;
+
+/// The threads, once there was a need for them.
+#[derive(Default)]
+pub(super) struct Computing(OnceLock<Option<Runtime>>);
+
+/// Whether a function's attempts compute: how many are still to begin there.
+#[derive(Debug, Default)]
+pub struct Computes(AtomicU32);
+
+/// An attempt, to its end or until it moves: then its rest runs in a task of its own.
+pub(super) struct Task {
+    /// Absent once it has moved.
+    rest: Option<Rest>,
+    place: Place,
+}
+
+enum Place {
+    /// Among all others. It may go there.
+    Home(Arc<Computing>),
+    /// On the threads for those that compute. Its timers, its sockets and the tasks that it starts are at
+    /// home, so that nobody else who needs them waits for those threads.
+    Away(Handle),
+}
+
+struct Rest {
+    run: Pin<Box<dyn Future<Output = ()> + Send>>,
+    computes: Arc<Computes>,
+    /// It has computed.
+    computed: bool,
+    _token: TaskTrackerToken,
+}
+
+impl Task {
+    pub(super) fn new(
+        computing: &Arc<Computing>,
+        token: TaskTrackerToken,
+        computes: Arc<Computes>,
+        run: impl Future<Output = ()> + Send + 'static,
+    ) -> Task {
+        let rest = Rest {
+            // It is large, and would be copied on its way into the task, and out of it.
+            run: Box::pin(run),
+            computes,
+            computed: false,
+            _token: token,
+        };
+        Task {
+            rest: Some(rest),
+            place: Place::Home(computing.clone()),
+        }
+    }
+
+    /// Runs it in a task of its own.
+    pub(super) fn spawn(mut self) {
+        if !self.moves_if(|rest| rest.computes.expected()) {
+            tokio::spawn(self);
+        }
+    }
+
+    /// Runs it in the task that waits for this, and to its end even if nobody does any more.
+    pub(super) fn here(mut self) -> ToTheEnd<()> {
+        self.moves_if(|rest| rest.computes.expected());
+        ToTheEnd::of(self)
+    }
+
+    /// Moves it, if it is to be and there is where to. To be called at home.
+    fn moves_if(&mut self, wanted: impl FnOnce(&Rest) -> bool) -> bool {
+        if let Place::Home(computing) = &self.place
+            && self.rest.as_ref().is_some_and(wanted)
+            && let Some(threads) = computing.threads()
+            && let rest @ Some(_) = self.rest.take()
+        {
+            let place = Place::Away(Handle::current());
+            threads.spawn(Task { rest, place });
+        }
+        self.rest.is_none()
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let Some(rest) = &mut this.rest else {
+            return Poll::Ready(());
+        };
+        let poll = {
+            let _home = match &this.place {
+                Place::Home(_) => None,
+                Place::Away(home) => Some(home.enter()),
+            };
+            rest.run.as_mut().poll(context)
+        };
+        let computes = tidemill_sandbox::computes();
+        rest.computed |= computes;
+        if poll.is_ready() {
+            rest.computes.ended(rest.computed);
+            return Poll::Ready(());
+        }
+        match this.moves_if(|_| computes) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl Computing {
+    fn threads(&self) -> Option<&Handle> {
+        let threads = self.0.get_or_init(|| {
+            let threads = Builder::new_multi_thread()
+                .thread_name("computing")
+                .on_thread_start(|| {
+                    // Of this thread alone. It is always allowed to step back.
+                    _ = nice(NICE);
+                })
+                .build();
+            threads
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "no threads for handlers that compute: they run among the others");
+                })
+                .ok()
+        });
+        threads.as_ref().map(Runtime::handle)
+    }
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        if let Some(Some(threads)) = self.0.take() {
+            // Its tasks have ended, and this may be one of another runtime, which may not wait.
+            threads.shutdown_background();
+        }
+    }
+}
+
+impl Computes {
+    fn expected(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn ended(&self, computed: bool) {
+        let was = self.0.load(Ordering::Relaxed);
+        // Those that never compute, which are most, leave the memory that they share alone. That two who end
+        // together may count as one does no harm.
+        match computed {
+            true if was != REMEMBERED => self.0.store(REMEMBERED, Ordering::Relaxed),
+            false if was > 0 => self.0.store(was - 1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
