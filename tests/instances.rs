@@ -94,3 +94,37 @@ fn warm_instances_serve_one_event_each_unless_they_are_reused() {
     }
     engine.stop();
 }
+
+/// How far behind others the kernel puts the threads for those that compute.
+fn computing(engine: &Engine) -> Vec<i64> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", engine.pid())).expect("it runs");
+    let read = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).ok();
+    let stats = tasks.filter_map(|task| read(task.ok()?));
+    let computing = stats.filter(|stat| stat.contains("(computing)"));
+    // Two fields are before the state, and nice is the nineteenth.
+    let nice = computing.filter_map(|stat| {
+        let (_, rest) = stat.rsplit_once(") ")?;
+        rest.split(' ').nth(16)?.parse().ok()
+    });
+    nice.collect()
+}
+
+#[test]
+fn handlers_that_compute_do_so_behind_all_others() {
+    let site = Site::new(&config(""));
+    let engine = site.start();
+    let client = client(&engine);
+    assert_eq!(client.post("/ask", &[], r#"{ "do": "ok" }"#).status, 204);
+    assert_eq!(computing(&engine), [], "nobody has computed");
+    for _ in 0..3 {
+        let order = r#"{ "do": "busy", "ms": 50 }"#;
+        assert_eq!(client.post("/ask", &[], order).status, 204);
+    }
+    let nice = computing(&engine);
+    assert!(!nice.is_empty() && nice.iter().all(|nice| *nice == 10), "{nice:?}");
+    // Whatever computes or does not, all of it is answered.
+    for _ in 0..20 {
+        assert_eq!(client.post("/ask", &[], r#"{ "do": "ok" }"#).status, 204);
+    }
+    engine.stop();
+}
