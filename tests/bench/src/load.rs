@@ -47,30 +47,40 @@ impl Load {
 
     /// Sends so many requests over so many connections. `pid` is the process that answers.
     pub fn run(&self, requests: u64, connections: usize, pid: u32) -> Result<Sample> {
-        self.send(requests / WARM, connections)?;
-        let timer = Timer::of(pid)?;
-        self.send(requests, connections)?;
-        timer.stop(requests)
+        block_on(async {
+            let mut clients = self.connect_all(connections).await?;
+            self.ask_all(&mut clients, requests / WARM).await?;
+            let timer = Timer::of(pid)?;
+            self.ask_all(&mut clients, requests).await?;
+            timer.stop(requests)
+        })
     }
 
     /// Sends so many requests over so many connections, and returns when all are answered.
     pub fn send(&self, requests: u64, connections: usize) -> Result<()> {
-        let left = AtomicU64::new(requests);
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let clients = (0..connections).map(|_| async {
-                let mut client = self.connect().await?;
-                let take = |left: u64| left.checked_sub(1);
-                while left
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-                    .is_ok()
-                {
-                    client.ask(self).await?;
-                }
-                anyhow::Ok(())
-            });
-            try_join_all(clients).await
-        })?;
+        block_on(async {
+            let mut clients = self.connect_all(connections).await?;
+            self.ask_all(&mut clients, requests).await
+        })
+    }
+
+    async fn connect_all(&self, connections: usize) -> Result<Vec<Client>> {
+        try_join_all((0..connections).map(|_| self.connect())).await
+    }
+
+    async fn ask_all(&self, clients: &mut [Client], requests: u64) -> Result<()> {
+        let left = &AtomicU64::new(requests);
+        let clients = clients.iter_mut().map(|client| async move {
+            let take = |left: u64| left.checked_sub(1);
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                .is_ok()
+            {
+                client.ask(self).await?;
+            }
+            anyhow::Ok(())
+        });
+        try_join_all(clients).await?;
         Ok(())
     }
 
@@ -84,6 +94,11 @@ impl Load {
             read: Vec::with_capacity(4096),
         })
     }
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(future)
 }
 
 /// One connection.

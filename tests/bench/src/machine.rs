@@ -27,13 +27,23 @@ pub fn resident(pid: u32) -> Result<f64> {
     status(pid, "VmRSS:")
 }
 
+/// The same, with pages that are mapped several times counted once. It looks at every mapping.
+pub fn proportional(pid: u32) -> Result<f64> {
+    field(pid, "smaps_rollup", "Pss:")
+}
+
 /// The most of it that was resident at a time, in MiB.
 pub fn peak(pid: u32) -> Result<f64> {
     status(pid, "VmHWM:")
 }
 
 fn status(pid: u32, name: &str) -> Result<f64> {
-    let path = format!("/proc/{pid}/status");
+    field(pid, "status", name)
+}
+
+/// A number of KiB, in MiB.
+fn field(pid: u32, file: &str, name: &str) -> Result<f64> {
+    let path = format!("/proc/{pid}/{file}");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let mut lines = status.lines().filter_map(|line| line.strip_prefix(name));
     let kib = lines

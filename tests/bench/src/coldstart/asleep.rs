@@ -31,6 +31,9 @@ const SLEEP: Duration = Duration::from_secs(10);
 
 const KIND: &str = "bench.sleep";
 
+/// When all of them sleep, and none wakes up yet.
+const MIDDLE: Duration = Duration::from_secs(SLEEP.as_secs() / 2);
+
 /// What the floor's instances may call.
 const LINKED: [&str; 4] = ["wasi:cli/", "wasi:clocks/", "wasi:io/", "wasi:random/"];
 
@@ -41,7 +44,8 @@ const FLOOR: &str = "a bare wasmtime with the engine's settings, in a process of
     same component, each in a task of its own and with the same order to sleep. The time is that from the first event on \
     until all have ended, without the 10 s that each sleeps; the engine's has the acceptance of the events in it.";
 
-const MEMORY_IS: &str = "no floor: 64 KiB, the most that one of 10,000 sleeping handlers may add to the engine's resident memory.";
+const MEMORY_IS: &str = "no floor: 64 KiB, the most that one of 10,000 sleeping handlers may add to the engine's memory. A page \
+    of the compiled component is mapped by all of them, and counted once (PSS); page tables are not counted.";
 
 /// All of them.
 struct Asleep {
@@ -118,14 +122,12 @@ fn engine(place: Place, handlers: u64) -> Result<(Asleep, Place)> {
     let mut site = place.start()?;
     site.wait_ready()?;
     let address = site.http()?;
-    let before = machine::resident(site.pid())?;
-    let mut most = before;
+    let before = machine::proportional(site.pid())?;
     let start = Instant::now();
     emitter::emit(&address, KIND, &order(), handlers)?;
-    measure::wait(handlers, || {
-        most = most.max(machine::resident(site.pid())?);
-        site.settled("sleeper")
-    })?;
+    std::thread::sleep(MIDDLE.saturating_sub(start.elapsed()));
+    let most = machine::proportional(site.pid())?;
+    measure::wait(handlers, || site.settled("sleeper"))?;
     let asleep = asleep(start.elapsed(), most - before, handlers)?;
     Ok((asleep, site.stop()?))
 }
@@ -181,7 +183,7 @@ pub fn serve(handlers: u64) -> Result<()> {
     let guest = Arc::new(guest);
     let runtime = Runtime::new()?;
     let pid = std::process::id();
-    let before = machine::resident(pid)?;
+    let before = machine::proportional(pid)?;
     let start = Instant::now();
     let sleepers: Vec<_> = (0..handlers)
         .map(|n| {
@@ -197,8 +199,8 @@ pub fn serve(handlers: u64) -> Result<()> {
             })
         })
         .collect();
-    std::thread::sleep(SLEEP.saturating_sub(start.elapsed()));
-    let most = machine::resident(pid)?;
+    std::thread::sleep(MIDDLE.saturating_sub(start.elapsed()));
+    let most = machine::proportional(pid)?;
     runtime.block_on(async {
         for sleeper in sleepers {
             sleeper.await??;
