@@ -2,7 +2,7 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::symlink};
 
-use crate::harness::Site;
+use crate::harness::{Site, component};
 
 const CONFIG: &str = r#"
 [buckets.in]
@@ -80,6 +80,12 @@ fn a_component_that_is_not_wasm() {
 #[test]
 fn a_component_that_is_empty() {
     assert_refused!(with_component(b""));
+}
+
+#[test]
+fn a_component_that_is_cut_short() {
+    let whole = fs::read(component("probe")).expect("it is built");
+    assert_refused!(with_component(&whole[..whole.len() / 2]));
 }
 
 #[test]

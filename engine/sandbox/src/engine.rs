@@ -20,6 +20,7 @@ use crate::{
     bind,
     budget::Budget,
     cache::{Cache, CacheError},
+    compiler::Compiler,
     state::State,
     ticker::Ticker,
 };
@@ -67,6 +68,8 @@ pub struct Settings {
     /// Where compiled components are kept. The directory is made, and made private to this user:
     /// whoever can write to it decides what the engine executes.
     pub cache: PathBuf,
+    /// Who compiles the others.
+    pub compiler: Compiler,
 }
 
 /// Why there is no sandbox.
@@ -98,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<State>,
     pub(crate) cache: Cache,
+    pub(crate) compiler: Compiler,
     pub(crate) ticker: Ticker,
     /// One permit for each slot of the pool: an attempt waits here rather than failing there.
     pub(crate) slots: Arc<Semaphore>,
@@ -118,6 +122,7 @@ impl Sandbox {
         bind::link(&mut linker).map_err(SandboxError::Engine)?;
         Ok(Sandbox(Arc::new(Shared {
             cache: Cache::open(settings.cache, &engine)?,
+            compiler: settings.compiler,
             ticker: Ticker::start(&engine).map_err(SandboxError::Thread)?,
             slots: Arc::new(Semaphore::new(instances as usize)),
             instances,

@@ -13,6 +13,7 @@ mod batch;
 mod bind;
 mod budget;
 mod cache;
+mod compiler;
 mod engine;
 mod imports;
 mod kept;
@@ -27,8 +28,9 @@ mod turns;
 mod verdict;
 
 pub use batch::{Answered, FinishedBatch};
+pub use compiler::{Compiler, serve_compiler};
 pub use engine::{Sandbox, SandboxError, Settings, config};
 pub use kept::Keep;
 pub use load::{LoadError, Problem};
-pub use turns::computes;
 pub use run::{DeliveryInfo, Entry, Finished, Function, Limits};
+pub use turns::computes;

@@ -3,6 +3,7 @@
 //! Everything that can be wrong with a component is found here, before its first event.
 
 use std::{
+    error::Error,
     fmt,
     sync::{Arc, atomic::Ordering},
 };
@@ -22,13 +23,26 @@ use crate::{
 const PAGE: u64 = 64 << 10;
 
 /// A component that cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("the component of function `{function}` {problem}")]
+#[derive(Debug)]
 pub struct LoadError {
     /// The function's name.
     pub function: String,
     /// What is wrong, and the next step.
     pub problem: Problem,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LoadError { function, problem } = self;
+        write!(f, "the component of function `{function}` {problem}")
+    }
+}
+
+impl Error for LoadError {
+    /// Why the problem is one: the problem itself is in the text.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.problem.source()
+    }
 }
 
 /// What is wrong with a component. The text continues "the component ...".
@@ -243,10 +257,8 @@ fn compiled(shared: &Shared, name: &str, digest: &str, bytes: &[u8]) -> Result<C
             true
         }
     };
-    let code = shared
-        .engine
-        .precompile_component(bytes)
-        .map_err(Problem::Compile)?;
+    let code = shared.compiler.compile(&shared.engine, bytes);
+    let code = code.map_err(Problem::Compile)?;
     shared.compiled.fetch_add(1, Ordering::Relaxed);
     match shared.cache.put(digest, &code) {
         Ok(()) => {
@@ -264,7 +276,7 @@ fn compiled(shared: &Shared, name: &str, digest: &str, bytes: &[u8]) -> Result<C
             tracing::warn!(function = name, digest, %error, "cannot keep the compiled component");
         }
     }
-    // SAFETY: these bytes were made by this engine a moment ago and never left this function.
+    // SAFETY: these bytes were made by this program a moment ago, for this engine, and nobody else had them.
     unsafe { Component::deserialize(&shared.engine, &code) }.map_err(Problem::Compile)
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::*;
 use tidemill_core::outcome::Outcome;
-use tidemill_sandbox::{Sandbox, Settings};
+use tidemill_sandbox::{Compiler, Sandbox, Settings};
 
 const CASE: &str = "TIDEMILL_TEST_ADDRESS_SPACE";
 
@@ -68,6 +68,7 @@ fn a_clear_error_where_there_is_room_for_none() {
         memory: 1 << 40,
         instances: 1000,
         cache: cache.path().to_owned(),
+        compiler: Compiler::Here,
     };
     let Err(error) = Sandbox::new(settings) else {
         panic!("4 GiB in 3")

@@ -11,13 +11,14 @@ use std::{
 
 use common::*;
 use tidemill_core::outcome::Outcome;
-use tidemill_sandbox::{Sandbox, Settings};
+use tidemill_sandbox::{Compiler, Sandbox, Settings};
 
 fn open(cache: &Path) -> Sandbox {
     Sandbox::new(Settings {
         memory: 1 << 40,
         instances: 4,
         cache: cache.to_owned(),
+        compiler: Compiler::Here,
     })
     .unwrap()
 }
@@ -134,6 +135,7 @@ fn a_cache_that_is_a_file_is_an_error() {
         memory: 1 << 40,
         instances: 1,
         cache: cache.clone(),
+        compiler: Compiler::Here,
     }) else {
         panic!("a sandbox without a cache")
     };

@@ -27,7 +27,7 @@ use tidemill_connectors::{
     schedule::Beat,
 };
 use tidemill_journal::{OpenError, SqliteJournal, SqliteOptions};
-use tidemill_sandbox::{Entry, Sandbox, Settings};
+use tidemill_sandbox::{Compiler, Entry, Sandbox, Settings};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -165,9 +165,10 @@ pub fn open_journal(plan: &EnginePlan) -> Result<SqliteJournal, OpenError> {
 pub async fn assemble(
     plan: &Plan,
     selection: Selection,
+    compiler: Compiler,
     stop: &CancellationToken,
 ) -> Result<Assembled, StartErrors> {
-    let builder = Builder::new(plan).await?;
+    let builder = Builder::new(plan, compiler).await?;
     let New {
         view,
         units,
@@ -206,12 +207,13 @@ impl Builder {
         &self.sandbox
     }
 
-    async fn new(plan: &Plan) -> Result<Builder, StartErrors> {
+    async fn new(plan: &Plan, compiler: Compiler) -> Result<Builder, StartErrors> {
         let data = plan.engine.data.clone();
         let settings = Settings {
             instances: INSTANCES,
             memory: plan.engine.memory.unwrap_or_else(memory::budget),
             cache: data.join("compiled"),
+            compiler,
         };
         let sandbox = tokio::task::spawn_blocking(move || Sandbox::new(settings)).await??;
         Ok(Builder {

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tidemill_config::plan::Plan;
 use tidemill_connectors::cloudevent::encode_structured;
 use tidemill_core::event::Event;
+use tidemill_sandbox::Compiler;
 use tokio_util::sync::CancellationToken;
 
 use super::{ConfigArg, Failure, known_function, operator::Operator, run::refuse_not_built};
@@ -83,7 +84,7 @@ fn invoke_here(plan: &Plan, function: &str, event: Event) -> Result<InvokedView,
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let selection = Selection::Only(function.to_owned());
-        let assembled = assemble::assemble(plan, selection, &stop).await;
+        let assembled = assemble::assemble(plan, selection, Compiler::Here, &stop).await;
         let Assembled {
             dispatcher,
             journal,

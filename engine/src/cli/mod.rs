@@ -121,6 +121,22 @@ enum Command {
     /// Tell when schedules tick.
     #[command(subcommand)]
     Schedule(schedule::Schedules),
+    /// Compile the component on standard input. The engine runs this itself, beside it.
+    #[command(hide = true, name = COMPILE)]
+    Compile,
+}
+
+/// The command that the engine compiles by.
+const COMPILE: &str = "compile";
+
+fn compile() -> Result<(), Failure> {
+    // Events go on meanwhile.
+    _ = rustix::process::nice(10);
+    let (input, output) = (io::stdin().lock(), io::stdout().lock());
+    match tidemill_sandbox::serve_compiler(input, output, io::stderr().lock()) {
+        true => Ok(()),
+        false => Err(Failure::Shown),
+    }
 }
 
 fn completions(shell: Shell) -> Result<(), Failure> {
@@ -188,6 +204,7 @@ pub fn main() -> ExitCode {
         Command::Functions(functions) => functions.run(),
         Command::Usage(usage) => usage.run(),
         Command::Schedule(schedules) => schedules.run(),
+        Command::Compile => compile(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

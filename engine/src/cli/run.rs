@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidemill_config::plan::Plan;
 use tidemill_core::limits;
 use tidemill_journal::DataLock;
+use tidemill_sandbox::Compiler;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -89,9 +90,14 @@ async fn engine(file: &Path, plan: &Plan, seen: Seen) -> Result<(), Failure> {
         metrics,
         builder,
         built,
-    } = assemble::assemble(plan, Selection::All, &stop)
-        .await
-        .map_err(assemble::StartErrors::into_error)?;
+    } = assemble::assemble(
+        plan,
+        Selection::All,
+        Compiler::Apart(&[super::COMPILE]),
+        &stop,
+    )
+    .await
+    .map_err(assemble::StartErrors::into_error)?;
 
     let mut roster = Roster::new(dispatcher.clone(), stop.clone());
     let mut http = None;

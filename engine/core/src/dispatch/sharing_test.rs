@@ -50,15 +50,36 @@ fn what_arrives_while_nobody_waits_starts_at_once_and_behind_others_it_does_not(
     }
     assert!(!arrives(&mut dispatch, 2, 1000), "it has a rate");
     assert!(!arrives(&mut dispatch, 0, 1001), "another one waits");
-    assert_eq!(dispatch.next(now), Step::Start { queue: 0, seq: 1001 });
-    assert_eq!(dispatch.next(now), Step::Start { queue: 2, seq: 1000 });
+    assert_eq!(
+        dispatch.next(now),
+        Step::Start {
+            queue: 0,
+            seq: 1001
+        }
+    );
+    assert_eq!(
+        dispatch.next(now),
+        Step::Start {
+            queue: 2,
+            seq: 1000
+        }
+    );
     assert_eq!(dispatch.next(now), Step::Wait(None));
     assert!(!arrives(&mut dispatch, 1, 1002), "the gate is full");
     assert_eq!(dispatch.next(now), Step::Wait(None));
     dispatch.ended(0, 1001);
     assert!(dispatch.is_waited_for());
-    assert!(!arrives(&mut dispatch, 0, 1003), "another one waited before");
-    assert_eq!(dispatch.next(now), Step::Start { queue: 1, seq: 1002 });
+    assert!(
+        !arrives(&mut dispatch, 0, 1003),
+        "another one waited before"
+    );
+    assert_eq!(
+        dispatch.next(now),
+        Step::Start {
+            queue: 1,
+            seq: 1002
+        }
+    );
 }
 
 /// Queues that always have work, each with events of one size, over one gate.

@@ -17,7 +17,7 @@ use tidemill_core::{
     ledger::Object,
     time::Timestamp,
 };
-use tidemill_sandbox::{DeliveryInfo, Finished, Function, Limits, Sandbox, Settings};
+use tidemill_sandbox::{Compiler, DeliveryInfo, Finished, Function, Limits, Sandbox, Settings};
 
 pub const MIB: u64 = 1 << 20;
 
@@ -42,6 +42,7 @@ pub fn rig_of(instances: u32, memory: u64) -> Rig {
         instances,
         memory,
         cache: cache.path().to_owned(),
+        compiler: Compiler::Here,
     })
     .unwrap();
     Rig { sandbox, cache }

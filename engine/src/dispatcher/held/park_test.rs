@@ -12,6 +12,7 @@ use tidemill_core::{
     time::Timestamp,
 };
 use tidemill_journal::Journal as _;
+use tidemill_sandbox::Compiler;
 use tokio::{
     task::JoinHandle,
     time::{Instant, advance},
@@ -66,7 +67,9 @@ impl Engine {
         let config = CONFIG.replace("PROBE", probe.to_str().unwrap());
         let loaded = tidemill_config::parse(&dir.path().join("tidemill.toml"), &config).unwrap();
         let stop = CancellationToken::new();
-        let parts = assemble(&loaded.plan, Selection::All, &stop).await.unwrap();
+        let parts = assemble(&loaded.plan, Selection::All, Compiler::Here, &stop)
+            .await
+            .unwrap();
         let dispatcher = parts.dispatcher.clone();
         let driver = {
             let dispatcher = dispatcher.clone();

@@ -165,7 +165,6 @@ impl HeldDeliveries {
         let held = state.find(id);
         held.is_some_and(|held| held.taken_over.load(Ordering::Relaxed))
     }
-
 }
 
 /// What the deliveries of an event have in common.
