@@ -25,6 +25,7 @@ use tidemill_core::{
     hold::{Held, Holds as _, Settlement},
     time::Timestamp,
 };
+use tidemill_sandbox::Compiler;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
@@ -104,7 +105,7 @@ amqp = {{ connection = "memory", queue = "work" }}
             dispatcher,
             journal,
             ..
-        } = assemble::assemble(&plan, Selection::All, &stop)
+        } = assemble::assemble(&plan, Selection::All, Compiler::Here, &stop)
             .await
             .map_err(StartErrors::into_error)?;
         let driver = dispatcher.clone();
