@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
 
@@ -32,7 +33,9 @@ impl Compiler {
         };
         let piped = Stdio::piped;
         let mut command = Command::new(PROGRAM);
-        command.args(arguments);
+        // In a group of its own: what a terminal sends to this one, an interrupt, is for this process to
+        // answer.
+        command.args(arguments).process_group(0);
         let spawned = command
             .stdin(piped())
             .stdout(piped())
@@ -57,7 +60,10 @@ impl Compiler {
         let mut causes = said.trim_end().rsplit(CAUSE);
         let root = match causes.next() {
             Some(root) if !root.is_empty() => root.to_owned(),
-            _ => format!("the process that compiles it ended with {}", output.status),
+            _ => format!(
+                "the process that compiles it ended with {}, perhaps for want of memory",
+                output.status
+            ),
         };
         let error = Error::msg(root);
         Err(causes.fold(error, |error, context| error.context(context.to_owned())))
