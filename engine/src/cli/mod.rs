@@ -345,7 +345,10 @@ mod tests {
                 }
             })
             .collect();
-        assert_eq!(mute, ["run", "schema", "completions", "new", "build"]);
+        assert_eq!(
+            mute,
+            ["run", "schema", "completions", "new", "build", COMPILE]
+        );
     }
 
     #[test]
