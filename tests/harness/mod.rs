@@ -38,6 +38,9 @@ use tempfile::TempDir;
 /// How long anything may take before a test gives up. Generous: machines stall.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How many lines are shown of each engine's log when a test fails.
+const LINES: usize = 200;
+
 /// The components that `make functions` builds; in a configuration, in capitals, they stand for
 /// their files.
 const COMPONENTS: [&str; 7] = [
@@ -178,7 +181,11 @@ impl Drop for Site {
         let logs = self.logs.get_mut().expect("nothing panics with it");
         for (n, log) in logs.iter().enumerate() {
             let log = log.lock().expect("nothing panics with it");
-            println!("the log of its engine {n}:\n{log}");
+            let lines: Vec<&str> = log.lines().collect();
+            println!("the log of its engine {n}, of {} lines:", lines.len());
+            for line in &lines[lines.len().saturating_sub(LINES)..] {
+                println!("{line:.400}");
+            }
         }
     }
 }

@@ -7,9 +7,14 @@
 use std::{
     cell::Cell,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Who has used up a tick computes, if so much of it was its own: the kernel may have run others meanwhile.
+const COMPUTING: Duration = Duration::from_micros(500);
 
 /// The turns of a function.
 #[derive(Clone, Debug)]
@@ -28,6 +33,8 @@ struct Own {
 #[derive(Debug, Default)]
 struct State {
     mine: Option<OwnedSemaphorePermit>,
+    /// What its thread had used of a core when it got the turn.
+    since: Duration,
     /// It lets others go first, and keeps the turn meanwhile.
     yields: bool,
 }
@@ -40,6 +47,11 @@ thread_local! {
 /// poll: it is no longer so then.
 pub fn computes() -> bool {
     COMPUTES.take()
+}
+
+/// What this thread has used of a core.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 impl Turns {
@@ -62,8 +74,9 @@ impl Turn {
     pub(crate) async fn next(self) {
         {
             let mut state = self.lock();
-            // It had the turn, and did nothing but to compute since.
-            COMPUTES.set(state.mine.is_some());
+            // It had the turn, and has waited for nothing since: the thread is the same.
+            let used = || cpu_time().saturating_sub(state.since);
+            COMPUTES.set(state.mine.is_some() && used() >= COMPUTING);
             state.yields = true;
         }
         // Behind all other tasks, and behind the runtime's own look at timers and sockets, so that no
@@ -74,7 +87,11 @@ impl Turn {
         *self.lock() = State::default();
         // Nobody closes it.
         let next = self.0.of.clone().acquire_owned().await.ok();
-        self.lock().mine = next;
+        *self.lock() = State {
+            mine: next,
+            since: cpu_time(),
+            yields: false,
+        };
     }
 
     /// Gives the turn to another attempt, unless this one only lets others go first: it has ended, or
