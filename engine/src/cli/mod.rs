@@ -41,7 +41,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use tidemill_config::{Loaded, plan::Plan, reference::Secret};
 
-use crate::logging::LogFormat;
+use crate::{dispatcher::step_back, logging::LogFormat};
 
 /// The work failed.
 const FAILED: u8 = 1;
@@ -131,7 +131,7 @@ const COMPILE: &str = "compile";
 
 fn compile() -> Result<(), Failure> {
     // Events go on meanwhile.
-    _ = rustix::process::nice(10);
+    step_back();
     let (input, output) = (io::stdin().lock(), io::stdout().lock());
     match tidemill_sandbox::serve_compiler(input, output, io::stderr().lock()) {
         true => Ok(()),

@@ -192,7 +192,8 @@ impl Dispatcher {
         match starts {
             true => {
                 let trigger = table.trigger(queue).clone();
-                self.task(queue, waiting.seq, trigger, token).here().await;
+                let run = self.clone().run(queue, waiting.seq, trigger.clone());
+                self.task(&trigger, token, run).here().await;
             }
             false => self.wake.notify_one(),
         }

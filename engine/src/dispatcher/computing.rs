@@ -25,8 +25,14 @@ use super::intake::ToTheEnd;
 /// were busy with others.
 const REMEMBERED: u32 = 16;
 
-/// How far behind others the kernel puts these threads: it gives them a tenth of a core that both want.
+/// How far behind others the kernel puts a thread: it gives it a tenth of a core that both want.
 const NICE: i32 = 10;
+
+/// Puts this thread behind all others.
+pub fn step_back() {
+    // It is always allowed.
+    _ = nice(NICE);
+}
 
 /// The threads, once there was a need for them.
 #[derive(Default)]
@@ -139,10 +145,7 @@ impl Computing {
         let threads = self.0.get_or_init(|| {
             let threads = Builder::new_multi_thread()
                 .thread_name("computing")
-                .on_thread_start(|| {
-                    // Of this thread alone. It is always allowed to step back.
-                    _ = nice(NICE);
-                })
+                .on_thread_start(step_back)
                 .build();
             threads
                 .inspect_err(|error| {

@@ -41,13 +41,13 @@ impl Dispatcher {
             match step {
                 Step::Start { queue, seq } => {
                     let trigger = table.trigger(queue).clone();
-                    self.task(queue, seq, trigger, tasks.token()).spawn();
+                    let run = self.clone().run(queue, seq, trigger.clone());
+                    self.task(&trigger, tasks.token(), run).spawn();
                 }
                 Step::StartBatch { queue, seqs } => {
-                    let (this, trigger) = (self.clone(), table.trigger(queue).clone());
-                    let computes = trigger.function.computes.clone();
-                    let run = this.run_together(queue, seqs, trigger);
-                    Task::new(&self.computing, tasks.token(), computes, run).spawn();
+                    let trigger = table.trigger(queue).clone();
+                    let run = self.clone().run_together(queue, seqs, trigger.clone());
+                    self.task(&trigger, tasks.token(), run).spawn();
                 }
                 Step::Load {
                     queue,
@@ -64,31 +64,29 @@ impl Dispatcher {
             }
         }
         self.calls.dismiss();
-        self.release_waiting();
+        self.release(false);
         tasks.close();
         if tokio::time::timeout(drain, tasks.wait()).await.is_ok() {
-            self.release_all();
+            self.release(true);
             self.write_usage().await;
             return Drained { cut_off: 0 };
         }
         let cut_off = self.running();
         self.kill.cancel();
         tasks.wait().await;
-        self.release_all();
+        self.release(true);
         self.write_usage().await;
         Drained { cut_off }
     }
 
-    /// The task of one delivery that the dispatch has started.
+    /// The task of what the dispatch has started.
     pub(super) fn task(
-        self: &Arc<Self>,
-        queue: usize,
-        seq: Seq,
-        trigger: Arc<Trigger>,
+        &self,
+        trigger: &Trigger,
         token: TaskTrackerToken,
+        run: impl Future<Output = ()> + Send + 'static,
     ) -> Task {
         let computes = trigger.function.computes.clone();
-        let run = self.clone().run(queue, seq, trigger);
         Task::new(&self.computing, token, computes, run)
     }
 
@@ -107,7 +105,7 @@ impl Dispatcher {
     }
 
     /// Runs one delivery to the end of its attempt; what is cut off is pending still.
-    async fn run(self: Arc<Self>, queue: usize, seq: Seq, trigger: Arc<Trigger>) {
+    pub(super) async fn run(self: Arc<Self>, queue: usize, seq: Seq, trigger: Arc<Trigger>) {
         let start = Start::new(queue, seq);
         let again = async {
             match Queue::is_held(queue) {

@@ -57,7 +57,7 @@ use table::{Queue, Table};
 use tap::Tap;
 use usage::SpareUsage;
 
-pub use computing::Computes;
+pub use computing::{Computes, step_back};
 pub use drive::Drained;
 pub use hops::HopMemory;
 pub use invoke::Invoked;

@@ -305,21 +305,13 @@ impl Dispatcher {
         self.wake.notify_one();
     }
 
-    /// Gives back to their sources what has not started. Nobody's turn comes any more.
-    pub(in crate::dispatcher) fn release_waiting(&self) {
-        self.release(|held, started| {
-            held.running.load(Ordering::Relaxed) || started.contains(&held.place)
-        });
-    }
-
-    /// Gives back to their sources all that is left.
-    pub(in crate::dispatcher) fn release_all(&self) {
-        self.release(|_, _| false);
-    }
-
-    fn release(&self, stays: impl Fn(&HeldDelivery, &HashSet<Seq>) -> bool) {
+    /// Gives back to their sources what has not started, or all. Nobody's turn comes any more.
+    pub(in crate::dispatcher) fn release(&self, all: bool) {
         let mut state = self.held.lock();
-        let started = self.started_held(&state);
+        let started = match all {
+            true => HashSet::default(),
+            false => self.started_held(&state),
+        };
         let State {
             deliveries,
             by_id,
@@ -327,7 +319,7 @@ impl Dispatcher {
             ..
         } = &mut *state;
         deliveries.retain(|_, held| {
-            let stays = stays(held, &started);
+            let stays = !all && has_started(held, &started);
             if !stays {
                 by_id.remove(&held.delivery.id);
                 held.told.tell(Settlement::Release);
@@ -356,12 +348,11 @@ impl Dispatcher {
         let started = self.started_held(&state);
         let mut released: HashMap<usize, Vec<Arc<HeldDelivery>>> = HashMap::new();
         for held in state.deliveries.values().filter(|one| one.source == source) {
-            let runs = held.running.load(Ordering::Relaxed) || started.contains(&held.place);
             let undecided = held
                 .stage
                 .try_lock()
                 .is_ok_and(|stage| *stage == Stage::Held);
-            if !runs && undecided {
+            if !has_started(held, &started) && undecided {
                 released.entry(held.trigger).or_default().push(held.clone());
             }
         }
@@ -379,6 +370,11 @@ impl Dispatcher {
     fn trigger_of(&self, held: &HeldDelivery) -> Arc<Trigger> {
         self.table.load().triggers[held.trigger].clone()
     }
+}
+
+/// Whether it runs, or its task is about to begin.
+fn has_started(held: &HeldDelivery, started: &HashSet<Seq>) -> bool {
+    held.running.load(Ordering::Relaxed) || started.contains(&held.place)
 }
 
 fn lane(trigger: &Trigger, new: &NewDelivery, position: Option<&Position>) -> Option<String> {

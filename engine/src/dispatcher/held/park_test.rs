@@ -351,7 +351,7 @@ async fn a_lane_over_its_budget_waits_at_its_source_and_goes_on() {
 #[tokio::test]
 async fn what_has_started_is_not_given_back_before_its_task_begins() {
     for give_back in [
-        |dispatcher: &Dispatcher| dispatcher.release_waiting(),
+        |dispatcher: &Dispatcher| dispatcher.release(false),
         |dispatcher: &Dispatcher| dispatcher.release_source(0),
     ] {
         let dir = tempfile::tempdir().unwrap();
