@@ -1,7 +1,7 @@
 //! What is counted, in the words of the design, as Prometheus metrics.
 
 use std::sync::{
-    Mutex,
+    Mutex, OnceLock,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -16,6 +16,8 @@ use tidemill_core::{
     ledger::NoticedBy,
     outcome::{Outcome, Usage},
 };
+
+use crate::functions::Deployed;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Source {
@@ -39,6 +41,10 @@ struct Trigger {
 struct Function {
     function: String,
 }
+
+/// Where a function's attempts are counted that end ok, once that was looked up.
+#[derive(Default)]
+pub struct OkCounts(OnceLock<(Counter, Histogram)>);
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FunctionOutcome {
@@ -500,6 +506,24 @@ impl Metrics {
             .inc();
     }
 
+    /// Counts an attempt of this function for one event that ended ok, as most do.
+    pub(crate) fn attempt_ok(&self, function: &Deployed, usage: &Usage) {
+        let (count, seconds) = function.counts.0.get_or_init(|| {
+            let function = function.plan.name.clone();
+            let seconds = Function {
+                function: function.clone(),
+            };
+            let outcome = Outcome::Ok.name().as_str();
+            let count = FunctionOutcome { function, outcome };
+            (
+                self.attempts.get_or_create(&count).clone(),
+                self.seconds.get_or_create(&seconds).clone(),
+            )
+        });
+        count.inc();
+        seconds.observe(usage.wall_us as f64 / 1e6);
+    }
+
     /// Counts the outcomes of an attempt, one for each of its events.
     pub(crate) fn attempt<'o>(
         &self,
@@ -528,12 +552,17 @@ impl Metrics {
     }
 
     pub(crate) fn settled(&self, trigger: &str, result: &'static str) {
+        self.settled_all(trigger, result, 1);
+    }
+
+    /// Counts so many deliveries.
+    pub(crate) fn settled_all(&self, trigger: &str, result: &'static str, count: usize) {
         self.settled
             .get_or_create(&TriggerResult {
                 trigger: trigger.to_owned(),
                 result,
             })
-            .inc();
+            .inc_by(count as u64);
     }
 
     pub(crate) fn dead_letter(&self, trigger: &str, cause: Cause) {

@@ -56,6 +56,12 @@ pub struct Unit {
 impl Unit {
     /// Whether there is anything to it but usage, and reads that decide nothing then.
     pub fn is_durable_matter(&self) -> bool {
+        !(self.is_for_sources() && self.event_ids.is_empty() && self.offsets.is_empty())
+    }
+
+    /// Whether there is nothing to it but usage and what is done of events that their sources keep: nobody
+    /// else waits for it.
+    pub fn is_for_sources(&self) -> bool {
         let Unit {
             settle,
             reads: _,
@@ -65,15 +71,15 @@ impl Unit {
             noted,
             buckets,
             written,
-            event_ids,
+            event_ids: _,
             keys,
             cursors,
             forget,
-            offsets,
+            offsets: _,
             usage: _,
             expire,
         } = self;
-        let nothing = settle.is_empty()
+        settle.is_empty()
             && writes.is_empty()
             && accept.is_empty()
             && ledger.is_empty()
@@ -81,12 +87,9 @@ impl Unit {
             && expire.is_none()
             && buckets.is_empty()
             && written.is_empty()
-            && event_ids.is_empty()
             && keys.is_empty()
             && cursors.is_empty()
             && forget.is_empty()
-            && offsets.is_empty();
-        !nothing
     }
 }
 
@@ -318,6 +321,16 @@ pub struct UsageEntry {
     pub invocations: u64,
     /// Their use, summed; `memory` is in KiB times milliseconds here.
     pub used: Usage,
+}
+
+impl UsageEntry {
+    /// Adds that of other attempts of this function on this day.
+    pub fn add(&mut self, other: &UsageEntry) {
+        self.invocations += other.invocations;
+        self.used.wall_us += other.used.wall_us;
+        self.used.busy_us += other.used.busy_us;
+        self.used.memory += other.used.memory;
+    }
 }
 
 /// What became of a unit. Only `Committed` changed anything.

@@ -114,8 +114,15 @@ impl Dispatcher {
             }
         };
         let function = &first.function.plan.name;
-        let outcomes = answers.iter().map(|answered| &answered.outcome);
-        self.metrics.attempt(function, outcomes, &usage);
+        match &answers[..] {
+            [one] if one.outcome == Outcome::Ok => {
+                self.metrics.attempt_ok(first.function, &usage);
+            }
+            all => {
+                let outcomes = all.iter().map(|answered| &answered.outcome);
+                self.metrics.attempt(function, outcomes, &usage);
+            }
+        }
         for (run, Answered { outcome, .. }) in runs.iter().zip(&answers) {
             let trace = trace::trace_id(run.event.traceparent.as_deref());
             let (delivery, outcome, wall_us) = (run.delivery, outcome.name(), usage.wall_us);

@@ -58,7 +58,7 @@ impl Dispatcher {
                 .iter()
                 .map(|member| member_running(start, trigger, member));
             let runs: Vec<Running<'_>> = runs.collect();
-            match self.run_to_commit(&runs).await {
+            match self.run_to_commit(&runs, None).await {
                 Ok(ran) => {
                     let rest = self.settle_members(trigger, part, ran, &mut again).await;
                     parts.push_front(rest);

@@ -87,6 +87,16 @@ impl Ended {
 }
 
 impl Attempt {
+    /// Whether its one event ended ok, and nothing that it did depends on others.
+    pub(super) fn is_plain(&self) -> bool {
+        let [Answered { outcome, .. }] = &self.answers[..] else {
+            return false;
+        };
+        *outcome == Outcome::Ok
+            && self.effects.is_without_keys()
+            && self.effects.is_without_objects()
+    }
+
     /// The events that ended ok and lean on none that did not: by what they read, or by their lane.
     fn sound(&self, runs: &[Running<'_>]) -> BTreeSet<usize> {
         let ok = self.answers.iter().enumerate();
@@ -117,7 +127,7 @@ impl Attempt {
     }
 
     /// What became of each event, once these are committed.
-    fn end(self, committed: &BTreeSet<usize>, mut accounted: bool) -> Vec<Ran> {
+    pub(super) fn end(self, committed: &BTreeSet<usize>, mut accounted: bool) -> Vec<Ran> {
         let (effects, started, used) = (&self.effects, self.started, self.usage);
         let mut written: BTreeMap<usize, Vec<ObjectKey>> = BTreeMap::new();
         for (place, event, content) in effects.objects(committed) {
@@ -154,7 +164,16 @@ impl Attempt {
 impl Dispatcher {
     /// Runs one event by itself.
     pub(super) async fn run_one(&self, run: Running<'_>) -> Ran {
-        let ran = self.run_to_commit(&[run]).await;
+        self.run_first(run, None).await
+    }
+
+    /// The same from here on, if its handler has run for the first time.
+    pub(super) async fn run_on(&self, run: Running<'_>, first: Attempt) -> Ran {
+        self.run_first(run, Some(first)).await
+    }
+
+    async fn run_first(&self, run: Running<'_>, first: Option<Attempt>) -> Ran {
+        let ran = self.run_to_commit(&[run], first).await;
         let ran = ran.ok().and_then(|all| all.into_iter().next());
         ran.unwrap_or(Ran::Refused)
     }
@@ -164,17 +183,28 @@ impl Dispatcher {
     ///
     /// # Errors
     /// [`Broke`], of several events alone.
-    pub(super) async fn run_to_commit(&self, runs: &[Running<'_>]) -> Result<Vec<Ran>, Broke> {
-        let ran = self.run_and_commit(runs).await?;
+    pub(super) async fn run_to_commit(
+        &self,
+        runs: &[Running<'_>],
+        first: Option<Attempt>,
+    ) -> Result<Vec<Ran>, Broke> {
+        let ran = self.run_and_commit(runs, first).await?;
         self.tell_ran(runs, &ran);
         Ok(ran)
     }
 
-    async fn run_and_commit(&self, runs: &[Running<'_>]) -> Result<Vec<Ran>, Broke> {
+    async fn run_and_commit(
+        &self,
+        runs: &[Running<'_>],
+        mut first: Option<Attempt>,
+    ) -> Result<Vec<Ran>, Broke> {
         let function = &runs[0].function.plan.name;
         let (mut wanted, mut last) = (BTreeSet::new(), None);
         for _ in 0..=limits::CONFLICT_RERUNS {
-            let mut attempt = self.attempt(runs, wanted).await?;
+            let mut attempt = match first.take() {
+                Some(first) => first,
+                None => self.attempt(runs, wanted).await?,
+            };
             if matches!(runs[0].completes, Completes::Call(..)) && is_server_error(&attempt) {
                 // The handler says itself that it failed, and its client hears it.
                 let used = usage(function, attempt.started, attempt.usage);
@@ -198,7 +228,7 @@ impl Dispatcher {
                 && attempt.effects.is_without_keys()
                 && (ok.len() == runs.len() || runs.len() == 1)
             {
-                self.make_room(start);
+                self.make_room([start]);
             }
             if ok.is_empty() {
                 return Ok(attempt.end(&ok, false));
@@ -325,7 +355,7 @@ fn is_server_error(attempt: &Attempt) -> bool {
 }
 
 /// The decision on a held delivery, while it is being made.
-struct Decision<'a> {
+pub(super) struct Decision<'a> {
     stage: Option<MutexGuard<'a, Stage>>,
     /// If the journal has taken the delivery over.
     parked: Option<Delivery>,
@@ -357,7 +387,7 @@ impl<'a> Completes<'a> {
     }
 
     /// Nobody else decides on what it completes until the decision is dropped.
-    async fn decide(self) -> Decision<'a> {
+    pub(super) async fn decide(self) -> Decision<'a> {
         let Completes::Held(_, held) = self else {
             return Decision {
                 stage: None,
@@ -386,7 +416,12 @@ impl<'a> Completes<'a> {
 }
 
 impl Decision<'_> {
-    fn completed(&mut self) {
+    /// The journal has taken it over.
+    pub(super) fn is_parked(&self) -> bool {
+        self.parked.is_some()
+    }
+
+    pub(super) fn completed(&mut self) {
         if let Some(stage) = &mut self.stage {
             **stage = Stage::Over;
         }

@@ -1,6 +1,6 @@
 //! The one loop that drives core's dispatch, and the drain that ends it.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use tidemill_core::{
     delivery::Seq,
@@ -9,7 +9,7 @@ use tidemill_core::{
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Dispatcher, Queue, Trigger, call::Calls, computing::Task};
+use super::{Dispatcher, Queue, Trigger, call::Calls, computing::Task, row::Row};
 use crate::clock;
 
 /// How long the driver waits before it asks the journal again for a page it could not read.
@@ -32,12 +32,18 @@ impl Dispatcher {
                 accounts.account().await;
             }
         });
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         while !self.stop.is_cancelled() {
             let now = clock::now();
-            let (step, table) = {
+            let (row, step, table) = {
                 let mut dispatch = self.lock();
-                (dispatch.next(now), self.table.load())
+                let (row, step) = Row::next(&mut dispatch, now, cores);
+                (row, step, self.table.load())
             };
+            if let Some(row) = row {
+                let trigger = table.trigger(row.queue).clone();
+                tasks.spawn(self.clone().run_row(row, trigger));
+            }
             match step {
                 Step::Start { queue, seq } => {
                     let trigger = table.trigger(queue).clone();
@@ -113,14 +119,35 @@ impl Dispatcher {
                 false => self.deliver(start, &trigger).await,
             }
         };
+        let again = self.unless_killed(again).await;
+        self.ended([start], again.flatten());
+    }
+
+    /// Runs this to its end; none, if the drain has taken too long before.
+    pub(super) async fn unless_killed<T>(&self, run: impl Future<Output = T>) -> Option<T> {
+        if self.kill.is_cancelled() {
+            return None;
+        }
         // Where it is: it is large.
-        let again = self.kill.run_until_cancelled(pin!(again)).await.flatten();
-        let mut dispatch = self.lock();
-        dispatch.ended(queue, seq);
-        let mut goes_on = dispatch.is_waited_for();
-        if let Some(again) = again {
-            dispatch.arrived(queue, again);
-            goes_on = true;
+        let (mut run, mut killed) = (pin!(run), pin!(self.kill.cancelled()));
+        // In this order: what does not have to wait leaves the token alone, which all share.
+        poll_fn(|context| match run.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => killed.as_mut().poll(context).map(|()| None),
+        })
+        .await
+    }
+
+    /// Attempts of a queue have ended; perhaps the last is to be looked at again.
+    pub(super) fn ended(&self, starts: impl IntoIterator<Item = Start>, again: Option<Waiting>) {
+        let (mut dispatch, mut goes_on) = (self.lock(), false);
+        for Start { queue, seq } in starts {
+            dispatch.ended(queue, seq);
+            goes_on |= dispatch.is_waited_for();
+            if let Some(again) = again {
+                dispatch.arrived(queue, again);
+                goes_on = true;
+            }
         }
         drop(dispatch);
         if goes_on {
@@ -155,11 +182,13 @@ impl Dispatcher {
         }
     }
 
-    /// The handler of what was started has ended, and what is left of it needs no place among those
+    /// The handlers of what was started have ended, and what is left of them needs no place among those
     /// that run.
-    pub(super) fn make_room(&self, start: Start) {
+    pub(super) fn make_room(&self, starts: impl IntoIterator<Item = Start>) {
         let mut dispatch = self.lock();
-        dispatch.make_room(start);
+        for start in starts {
+            dispatch.make_room(start);
+        }
         let goes_on = dispatch.is_waited_for();
         drop(dispatch);
         if goes_on {

@@ -182,6 +182,11 @@ impl Effects {
         self.reads.is_empty() && self.keys.0.is_empty()
     }
 
+    /// Whether no object was written or deleted.
+    pub fn is_without_objects(&self) -> bool {
+        self.objects.0.is_empty()
+    }
+
     /// The keys that were read or written.
     pub fn touched(&self) -> BTreeSet<StoreKey> {
         let written = self.keys.0.keys();

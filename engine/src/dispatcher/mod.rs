@@ -24,6 +24,7 @@ mod locks;
 mod outbox;
 pub mod redrive;
 mod route;
+mod row;
 mod settle;
 mod table;
 pub mod tap;

@@ -36,7 +36,8 @@ impl Tap {
         }
     }
 
-    fn is_open(&self) -> bool {
+    /// Whether anybody listens.
+    pub(super) fn is_open(&self) -> bool {
         self.listeners.load(Ordering::Relaxed) > 0
     }
 

@@ -29,12 +29,7 @@ impl SpareUsage {
         let place = (new.function.clone(), new.day);
         entries
             .entry(place)
-            .and_modify(|sum| {
-                sum.invocations += new.invocations;
-                sum.used.wall_us += new.used.wall_us;
-                sum.used.busy_us += new.used.busy_us;
-                sum.used.memory += new.used.memory;
-            })
+            .and_modify(|sum| sum.add(&new))
             .or_insert(new);
         self.some.notify_one();
     }

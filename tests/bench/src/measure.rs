@@ -10,11 +10,8 @@ use anyhow::{Result, ensure};
 
 use crate::{Effort, machine};
 
-/// Between two looks at a count. Against a second of work, 1 %.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// The same, where a look costs more the more there is.
-const SPARING_LOOK: Duration = Duration::from_millis(20);
+/// Between two looks at a count, each of which costs the engine some CPU. Against two seconds of work, 1 %.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How long a count may stand still.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -137,7 +134,7 @@ impl Spread {
     }
 }
 
-/// Waits for a count to rise to `total`, and looks at it less often.
+/// Waits for a count to rise to `total`.
 pub fn wait(total: u64, mut count: impl FnMut() -> Result<u64>) -> Result<()> {
     let mut last = (Instant::now(), 0);
     loop {
@@ -152,7 +149,7 @@ pub fn wait(total: u64, mut count: impl FnMut() -> Result<u64>) -> Result<()> {
             last.0.elapsed() < PATIENCE,
             "{done} of {total} were done, and nothing more for {PATIENCE:?}"
         );
-        sleep(SPARING_LOOK);
+        sleep(LOOK);
     }
 }
 

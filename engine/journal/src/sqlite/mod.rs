@@ -7,6 +7,7 @@ mod apply;
 mod check;
 mod contents;
 mod fault;
+mod gather;
 mod known;
 mod moves;
 mod open;

@@ -1,4 +1,4 @@
-//! The writer: the one thread that changes the journal. It takes all that is queued, makes it one
+//! The writer: the one thread that changes the journal. It makes what is [gathered](super::gather) one
 //! transaction, and answers when that is durable; what arrives meanwhile is the next transaction.
 //!
 //! After a failure that leaves in doubt what is durable it refuses everything: it never tries a
@@ -14,10 +14,10 @@ use std::{
 };
 
 use rusqlite::{Connection, Statement};
-use tidemill_core::limits::{COMMIT_BYTES, COMMIT_UNITS};
+use tidemill_core::limits::COMMIT_UNITS;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RunningClock, apply::Applier, fault, known::Known, open};
+use super::{RunningClock, apply::Applier, fault, gather::Gather, known::Known, open};
 use crate::{JournalError, Unit, UnitResult};
 
 /// Commits that may wait for the writer; more wait at the door.
@@ -137,9 +137,10 @@ impl<'c> Writer<'c> {
 
     fn serve(&mut self, mut queue: mpsc::Receiver<Job>) {
         self.shared.known.keep_up(&self.file);
+        let mut gather = Gather::default();
         let mut first = queue.blocking_recv();
         while let Some(job) = first.take() {
-            let (group, next) = gather(job, &mut queue);
+            let (group, next) = gather.group(job, &mut queue, std::thread::sleep);
             self.commit(group);
             self.shared.known.keep_up(&self.file);
             self.checkpoint_if_longer(self.checkpoint_at);
@@ -338,21 +339,6 @@ fn refuse(group: Vec<Job>, error: &JournalError) {
     for job in group {
         _ = job.answer.send(Err(error.clone()));
     }
-}
-
-/// Everything that is queued, up to the limits of one commit, and what did not fit.
-fn gather(first: Job, queue: &mut mpsc::Receiver<Job>) -> (Vec<Job>, Option<Job>) {
-    let (mut units, mut bytes) = (first.units.len(), first.bytes);
-    let mut group = vec![first];
-    while let Ok(job) = queue.try_recv() {
-        units += job.units.len();
-        bytes += job.bytes;
-        if units > COMMIT_UNITS || bytes > COMMIT_BYTES {
-            return (group, Some(job));
-        }
-        group.push(job);
-    }
-    (group, None)
 }
 
 fn number(pragma: &mut Statement<'_>) -> rusqlite::Result<u64> {

@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     assemble::{Assembled, Selection, assemble},
-    dispatcher::{Drained, intake::EngineIntake},
+    dispatcher::{Drained, intake::EngineIntake, row::Row},
 };
 
 use super::*;
 
-/// One attempt at a time, so that whoever sleeps keeps all others waiting.
+/// One attempt at a time of most, so that whoever sleeps keeps all others waiting.
 const CONFIG: &str = r#"
 [connections.broker]
 amqp = "amqp://127.0.0.1"
@@ -37,6 +37,14 @@ component = "PROBE"
 concurrency = 1
 timeout = "15m"
 allow = { store = ["probe"] }
+[functions.many]
+component = "PROBE"
+concurrency = 16
+timeout = "15m"
+allow = { store = ["probe"] }
+[triggers.many]
+function = "many"
+amqp = { connection = "broker", queue = "many" }
 [triggers.message]
 function = "probe"
 amqp = { connection = "broker", queue = "work" }
@@ -375,4 +383,59 @@ async fn what_has_started_is_not_given_back_before_its_task_begins() {
         drop(first);
         engine.stop().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_in_a_row_waits_for_nobody_and_comes_to_its_own_end() {
+    let _clock = StandsStill::new();
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::start(&dir).await;
+    let dispatcher = &engine.intake.dispatcher;
+    let message = |n: usize, order: &str| {
+        let source = "amqp:broker/many";
+        engine
+            .intake
+            .hold(held(source, &n.to_string(), None, order.to_owned()))
+    };
+    let orders = [
+        r#"{ "do": "sleep", "ms": 840000 }"#,
+        r#"{ "do": "ok" }"#,
+        r#"{ "do": "append", "key": "row", "count": 1 }"#,
+        r#"{ "do": "reject", "text": "no" }"#,
+        r#"{ "do": "ok" }"#,
+        r#"{ "do": "trap", "text": "no" }"#,
+        r#"{ "do": "ok" }"#,
+    ];
+    let orders = orders.iter().enumerate();
+    let mut waits: Vec<_> = orders.map(|(n, order)| message(n, order)).collect();
+    // In place of the driver, which has had no turn since.
+    let (mut queue, mut seqs) = (0, Vec::new());
+    while seqs.len() < waits.len() {
+        match dispatcher.lock().next(clock::now()) {
+            Step::Start { queue: of, seq } => {
+                queue = of;
+                seqs.push(seq);
+            }
+            Step::Load { .. } => {}
+            step => panic!("{step:?}"),
+        }
+    }
+    let trigger = dispatcher.table.load().trigger(queue).clone();
+    dispatcher
+        .clone()
+        .run_row(Row { queue, seqs }, trigger)
+        .await;
+    let sleeper = waits.remove(0);
+    for wait in waits {
+        assert_eq!(wait.await, Settlement::Settle);
+    }
+    until("all but the sleeper have ended", || {
+        dispatcher.running() == 1
+    })
+    .await;
+    assert_eq!(value(&dir, "row").as_deref(), Some("1 "));
+    let stats = engine.parts.journal.stats().await.unwrap();
+    assert_eq!((stats.pending, stats.dead), (1, 1));
+    drop(sleeper);
+    engine.stop().await;
 }

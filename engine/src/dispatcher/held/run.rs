@@ -155,10 +155,13 @@ impl Dispatcher {
         None
     }
 
-    /// Tells the sources that these are done, and makes way for the next in line.
+    /// Tells the sources that these of one trigger are done, and makes way for the next in line.
     pub(in crate::dispatcher) fn completed_held(&self, all: &[&HeldDelivery]) {
+        if let Some(first) = all.first() {
+            let trigger = &first.delivery.trigger;
+            self.metrics.settled_all(trigger, "ok", all.len());
+        }
         for held in all {
-            self.metrics.settled(&held.delivery.trigger, "ok");
             self.settle_at_source(held);
         }
         self.leave_all(all);
