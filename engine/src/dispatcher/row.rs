@@ -2,9 +2,9 @@
 //! instance of its own, and what of them ends ok becomes durable in one commit. So they share what an
 //! attempt costs beside its handler: a task, locks, the commit, and being woken by it.
 //!
-//! Nobody waits for the handler of another: what has to wait leaves the row and goes on by itself, and so
-//! does what comes behind a handler that takes long. Rows are only made while the cores have enough else
-//! to do.
+//! Nobody waits for the handler of another longer than a tick: what has to wait, or computes for so long,
+//! leaves the row and goes on by itself, and what comes behind a handler that took long is left to others.
+//! Rows are only made while the cores have enough else to do.
 
 use std::{
     collections::BTreeSet,
