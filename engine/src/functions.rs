@@ -10,7 +10,7 @@ use std::{
 use tidemill_config::plan::FunctionPlan;
 use tidemill_sandbox::{Function, Keep, Limits, LoadError, Sandbox};
 
-use crate::{dispatcher::Computes, metrics::OkCounts};
+use crate::{dispatcher::Computes, metrics::AttemptCounts};
 
 /// The largest component that is read; compiled code is about ten times as large.
 const COMPONENT_BYTES: u64 = 256 << 20;
@@ -23,8 +23,8 @@ pub struct Deployed {
     pub component: Function,
     /// Whether its last attempts computed.
     pub computes: Arc<Computes>,
-    /// Where its attempts are counted that end ok.
-    pub counts: OkCounts,
+    /// Where its attempts are counted.
+    pub counts: AttemptCounts,
 }
 
 /// Why a function cannot be deployed.
@@ -112,7 +112,7 @@ pub fn deploy(
         return Ok(Deployed {
             plan: plan.clone(),
             computes: before.computes.clone(),
-            counts: OkCounts::default(),
+            counts: AttemptCounts::default(),
             component: match component.keeps() == keep {
                 true => component.clone(),
                 false => component.keeping(keep),
@@ -134,7 +134,7 @@ pub fn deploy(
         plan: plan.clone(),
         component: component.keeping(keep),
         computes: Arc::default(),
-        counts: OkCounts::default(),
+        counts: AttemptCounts::default(),
     })
 }
 

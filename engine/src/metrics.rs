@@ -42,9 +42,12 @@ struct Function {
     function: String,
 }
 
-/// Where a function's attempts are counted that end ok, once that was looked up.
+/// Where the attempts of a function are counted, once that was looked up: most of them end ok.
 #[derive(Default)]
-pub struct OkCounts(OnceLock<(Counter, Histogram)>);
+pub struct AttemptCounts {
+    ok: OnceLock<Counter>,
+    seconds: OnceLock<Histogram>,
+}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FunctionOutcome {
@@ -506,41 +509,33 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts an attempt of this function for one event that ended ok, as most do.
-    pub(crate) fn attempt_ok(&self, function: &Deployed, usage: &Usage) {
-        let (count, seconds) = function.counts.0.get_or_init(|| {
-            let function = function.plan.name.clone();
-            let seconds = Function {
-                function: function.clone(),
-            };
-            let outcome = Outcome::Ok.name().as_str();
-            let count = FunctionOutcome { function, outcome };
-            (
-                self.attempts.get_or_create(&count).clone(),
-                self.seconds.get_or_create(&seconds).clone(),
-            )
-        });
-        count.inc();
-        seconds.observe(usage.wall_us as f64 / 1e6);
-    }
-
     /// Counts the outcomes of an attempt, one for each of its events.
     pub(crate) fn attempt<'o>(
         &self,
-        function: &str,
+        function: &Deployed,
         outcomes: impl IntoIterator<Item = &'o Outcome>,
         usage: &Usage,
     ) {
-        let function = function.to_owned();
+        let AttemptCounts { ok, seconds } = &function.counts;
+        let name = &function.plan.name;
+        let count = |outcome: &Outcome| {
+            let (function, outcome) = (name.clone(), outcome.name().as_str());
+            let counter = self
+                .attempts
+                .get_or_create(&FunctionOutcome { function, outcome });
+            counter.clone()
+        };
         for outcome in outcomes {
-            let (function, outcome) = (function.clone(), outcome.name().as_str());
-            self.attempts
-                .get_or_create(&FunctionOutcome { function, outcome })
-                .inc();
+            match outcome {
+                Outcome::Ok => ok.get_or_init(|| count(outcome)).inc(),
+                other => count(other).inc(),
+            };
         }
-        self.seconds
-            .get_or_create(&Function { function })
-            .observe(usage.wall_us as f64 / 1e6);
+        let seconds = seconds.get_or_init(|| {
+            let function = name.clone();
+            self.seconds.get_or_create(&Function { function }).clone()
+        });
+        seconds.observe(usage.wall_us as f64 / 1e6);
     }
 
     pub(crate) fn conflict(&self, function: &str) {

@@ -114,15 +114,8 @@ impl Dispatcher {
             }
         };
         let function = &first.function.plan.name;
-        match &answers[..] {
-            [one] if one.outcome == Outcome::Ok => {
-                self.metrics.attempt_ok(first.function, &usage);
-            }
-            all => {
-                let outcomes = all.iter().map(|answered| &answered.outcome);
-                self.metrics.attempt(function, outcomes, &usage);
-            }
-        }
+        let outcomes = answers.iter().map(|answered| &answered.outcome);
+        self.metrics.attempt(first.function, outcomes, &usage);
         for (run, Answered { outcome, .. }) in runs.iter().zip(&answers) {
             let trace = trace::trace_id(run.event.traceparent.as_deref());
             let (delivery, outcome, wall_us) = (run.delivery, outcome.name(), usage.wall_us);
@@ -149,7 +142,7 @@ impl Dispatcher {
     ) {
         let function = &runs[0].function.plan.name;
         self.spare_usage.add(usage(function, started, *used));
-        self.metrics.attempt(function, [outcome], used);
+        self.metrics.attempt(runs[0].function, [outcome], used);
         let event = at.and_then(|at| runs.get(at)).map(|run| &run.event.id);
         tracing::warn!(
             function,

@@ -142,12 +142,10 @@ impl Dispatcher {
     }
 
     async fn run_or_join(&self, start: Start, trigger: &Trigger, together: &Together) -> Joined {
-        let Some(held) = self.begin_held(start.seq).await else {
-            return Joined::Nobody(None);
+        let held = match self.take_up_held(start.seq).await {
+            Ok(held) => held,
+            Err(again) => return Joined::Nobody(again),
         };
-        if let Err(again) = self.prepare_held(&held).await {
-            return Joined::Nobody(again);
-        }
         let running = running_held(start, trigger, &held);
         let Ok(attempt) = self.attempt(&[running], BTreeSet::new()).await else {
             // One event always has an answer.
@@ -185,10 +183,8 @@ impl Dispatcher {
             .await
         {
             Some(true) => {
-                let held: Vec<_> = all.iter().map(|member| member.held.clone()).collect();
+                self.completed_held(&held_of(&all));
                 self.tell_together(trigger, all);
-                let held: Vec<&HeldDelivery> = held.iter().map(|held| &**held).collect();
-                self.completed_held(&held);
             }
             Some(false) => {
                 for member in all {
@@ -231,8 +227,7 @@ impl Dispatcher {
             let emitted = attempt.effects.emitted(0);
             self.complete(&mut unit, &running, running.completes, reply, emitted);
         }
-        let held: Vec<&HeldDelivery> = all.iter().map(|member| &*member.held).collect();
-        unit.offsets = self.offsets_steps(&held);
+        unit.offsets = self.offsets_steps(&held_of(all));
         if unit.is_durable_matter() {
             let committed = self.commit_effects(unit).await;
             if !matches!(committed, Some(UnitResult::Committed { .. })) {
@@ -258,6 +253,10 @@ impl Dispatcher {
             self.tell_ran(&[running], &ran);
         }
     }
+}
+
+fn held_of(all: &[Member]) -> Vec<&HeldDelivery> {
+    all.iter().map(|member| &*member.held).collect()
 }
 
 /// Who completes a delivery of a row.

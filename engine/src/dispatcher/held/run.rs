@@ -30,13 +30,23 @@ impl Dispatcher {
         start: Start,
         trigger: &Trigger,
     ) -> Option<Waiting> {
-        let held = self.begin_held(start.seq).await?;
-        if let Err(again) = self.prepare_held(&held).await {
-            return again;
-        }
+        let held = match self.take_up_held(start.seq).await {
+            Ok(held) => held,
+            Err(again) => return again,
+        };
         let running = running_held(start, trigger, &held);
         let ran = self.run_one(running).await;
         self.settle_held(trigger, &held, ran).await
+    }
+
+    /// The held delivery whose turn has come. An error, if it does not run: when to look again, if at all.
+    pub(in crate::dispatcher) async fn take_up_held(
+        &self,
+        place: Seq,
+    ) -> Result<Arc<HeldDelivery>, Option<Waiting>> {
+        let held = self.begin_held(place).await.ok_or(None)?;
+        self.prepare_held(&held).await?;
+        Ok(held)
     }
 
     /// Takes a held delivery out of the line to run; none, if it is there no more.
