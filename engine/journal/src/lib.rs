@@ -246,8 +246,18 @@ pub trait Journal: Send + Sync {
     /// Where the delivery with this identity is, if the journal knows it.
     fn find(&self, id: DeliveryId) -> BoxFuture<'_, Result<Option<Found>, JournalError>>;
 
-    /// A pending delivery with its event.
-    fn delivery(&self, seq: Seq) -> BoxFuture<'_, Result<Option<Delivery>, JournalError>>;
+    /// Pending deliveries with their events, in the order in which they are asked for; none in place of one
+    /// that is not pending.
+    fn deliveries(
+        &self,
+        seqs: &[Seq],
+    ) -> BoxFuture<'_, Result<Vec<Option<Delivery>>, JournalError>>;
+
+    /// One of them.
+    fn delivery(&self, seq: Seq) -> BoxFuture<'_, Result<Option<Delivery>, JournalError>> {
+        let one = self.deliveries(&[seq]);
+        Box::pin(async move { Ok(one.await?.pop().flatten()) })
+    }
 
     /// A page of dead letters, the oldest first, after the place `after`.
     fn dead_letters(

@@ -3,13 +3,10 @@
 //! What of a batch is ok becomes durable in one commit. One that broke as a whole is split, around the
 //! event that its handler was at, until the culprit stands alone; no event pays for another one.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashSet, VecDeque};
 
 use tidemill_core::{
-    delivery::{Delivery, Seq},
+    delivery::Seq,
     dispatch::{Start, Waiting},
 };
 
@@ -17,17 +14,9 @@ use super::{
     Dispatcher, Queue, Trigger,
     attempt::{Broke, Running},
     complete::Ran,
-    deliver::running,
-    held::{HeldDelivery, running_held},
+    held::HeldDelivery,
+    member::Member,
 };
-
-/// A delivery of a batch.
-enum Member {
-    /// The journal keeps it; whether its attempt insists on the object that its event tells of.
-    Journaled(Box<Delivery>, bool),
-    /// Its source does.
-    Held(Arc<HeldDelivery>),
-}
 
 impl Dispatcher {
     /// Runs these deliveries of a queue together. Which of them took part, and which of these are to
@@ -54,9 +43,7 @@ impl Dispatcher {
             if part.is_empty() {
                 continue;
             }
-            let runs = part
-                .iter()
-                .map(|member| member_running(start, trigger, member));
+            let runs = part.iter().map(|member| member.running(start, trigger));
             let runs: Vec<Running<'_>> = runs.collect();
             match self.run_to_commit(&runs, None).await {
                 Ok(ran) => {
@@ -83,8 +70,8 @@ impl Dispatcher {
         again: &mut Vec<Waiting>,
     ) -> Vec<Member> {
         let mut members = Vec::with_capacity(seqs.len());
-        for &seq in seqs {
-            match self.take(seq).await {
+        for taken in self.take_all(seqs).await {
+            match taken {
                 Ok(mut delivery) => {
                     if let Some(pinned) = self.prepare(trigger, &mut delivery).await {
                         members.push(Member::Journaled(Box::new(delivery), pinned));
@@ -165,22 +152,12 @@ impl Dispatcher {
             }
         }
         let done: Vec<&HeldDelivery> = done.iter().map(|held| &**held).collect();
+        self.metrics.settled_all(&trigger.name, "ok", done.len());
         self.completed_held(&done);
         for (member, ran) in ended {
-            let later = match member {
-                Member::Journaled(delivery, _) => self.settle(trigger, &delivery, ran).await,
-                Member::Held(held) => self.settle_held(trigger, &held, ran).await,
-            };
-            again.extend(later);
+            again.extend(self.settle_member(trigger, &member, ran).await);
         }
         rest
-    }
-}
-
-fn member_running<'a>(start: Start, trigger: &'a Trigger, member: &'a Member) -> Running<'a> {
-    match member {
-        Member::Journaled(delivery, pinned) => running(start, trigger, delivery, *pinned),
-        Member::Held(held) => running_held(start, trigger, held),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tidemill_core::{
     delivery::Delivery,
+    event::Event,
     limits,
     outcome::{Outcome, Reply, Usage},
     time::Timestamp,
@@ -22,6 +23,9 @@ use super::{
     settle::usage,
 };
 use crate::clock;
+
+/// The most bytes that an attempt may reply and emit, if it shares a commit with those of its row.
+const LITTLE: usize = 64 << 10;
 
 /// What an event that ends ok completes.
 #[derive(Clone, Copy)]
@@ -87,14 +91,17 @@ impl Ended {
 }
 
 impl Attempt {
-    /// Whether its one event ended ok, and nothing that it did depends on others.
+    /// Whether its one event ended ok, and what it did is little and depends on no others.
     pub(super) fn is_plain(&self) -> bool {
-        let [Answered { outcome, .. }] = &self.answers[..] else {
+        let [Answered { outcome, reply }] = &self.answers[..] else {
             return false;
         };
+        let reply = reply.as_ref().map_or(0, |reply| reply.body.len());
+        let emitted = self.effects.emitted(0).iter().map(Event::size);
         *outcome == Outcome::Ok
             && self.effects.is_without_keys()
             && self.effects.is_without_objects()
+            && reply + emitted.sum::<usize>() <= LITTLE
     }
 
     /// The events that ended ok and lean on none that did not: by what they read, or by their lane.

@@ -167,7 +167,7 @@ impl Drop for Computing {
 }
 
 impl Computes {
-    fn expected(&self) -> bool {
+    pub(super) fn expected(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
 

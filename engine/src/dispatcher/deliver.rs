@@ -16,6 +16,9 @@ use super::{
 };
 use crate::clock;
 
+/// A delivery whose turn has come, or when to look at it again, if at all.
+pub(super) type Taken = Result<Delivery, Option<Waiting>>;
+
 impl Dispatcher {
     /// Runs the delivery once; what is returned is to run again.
     pub(super) async fn deliver(&self, start: Start, trigger: &Trigger) -> Option<Waiting> {
@@ -36,8 +39,19 @@ impl Dispatcher {
     }
 
     /// The delivery whose turn has come; if it has not, when to look at it again.
-    pub(super) async fn take(&self, seq: Seq) -> Result<Delivery, Option<Waiting>> {
+    pub(super) async fn take(&self, seq: Seq) -> Taken {
         let delivery = self.read(|| self.journal.delivery(seq)).await.flatten();
+        self.taken(delivery)
+    }
+
+    /// The same for several, in one look.
+    pub(super) async fn take_all(&self, seqs: &[Seq]) -> Vec<Taken> {
+        let all = self.read(|| self.journal.deliveries(seqs)).await;
+        let all = all.unwrap_or_else(|| vec![None; seqs.len()]);
+        all.into_iter().map(|one| self.taken(one)).collect()
+    }
+
+    fn taken(&self, delivery: Option<Delivery>) -> Taken {
         let delivery = delivery.ok_or(None)?;
         let now = clock::now();
         let due = if delivery.due > now {
@@ -50,6 +64,7 @@ impl Dispatcher {
             return Ok(delivery);
         };
         let size = delivery.event.size();
+        let seq = delivery.seq;
         Err(Some(Waiting { seq, due, size }))
     }
 

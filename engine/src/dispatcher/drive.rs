@@ -44,6 +44,7 @@ impl Dispatcher {
                 let trigger = table.trigger(row.queue).clone();
                 tasks.spawn(self.clone().run_row(row, trigger));
             }
+            let Some(step) = step else { continue };
             match step {
                 Step::Start { queue, seq } => {
                     let trigger = table.trigger(queue).clone();
@@ -196,7 +197,7 @@ impl Dispatcher {
         }
     }
 
-    async fn load(
+    pub(super) async fn load(
         self: Arc<Self>,
         queue: usize,
         name: &str,

@@ -21,6 +21,7 @@ mod host;
 pub mod intake;
 mod invoke;
 mod locks;
+mod member;
 mod outbox;
 pub mod redrive;
 mod route;
@@ -28,6 +29,8 @@ mod row;
 mod settle;
 mod table;
 pub mod tap;
+#[cfg(test)]
+mod testing;
 mod trigger;
 mod usage;
 

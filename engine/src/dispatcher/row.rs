@@ -1,15 +1,15 @@
-//! Rows: held deliveries of a trigger that start at once run one after the other in one task, each in an
+//! Rows: deliveries of a trigger that start at once run one after the other in one task, each in an
 //! instance of its own, and what of them ends ok becomes durable in one commit. So they share what an
-//! attempt costs beside its handler: a task, locks, the commit, and being woken by it.
+//! attempt costs beside its handler: a task, a look at the journal, locks, the commit, and being woken by it.
 //!
 //! Nobody waits for the handler of another longer than a tick: what has to wait, or computes for so long,
-//! leaves the row and goes on by itself, and what comes behind a handler that took long is left to others.
+//! leaves the row and goes on by itself, and what a row does not come to within a tick is left to others.
 //! Rows are only made while the cores have enough else to do.
 
 use std::{
     collections::BTreeSet,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
@@ -21,24 +21,20 @@ use tidemill_core::{
     time::Timestamp,
 };
 use tidemill_journal::{Unit, UnitResult};
-use tokio::time::Instant;
+use tokio::{task::unconstrained, time::Instant};
 
 use super::{
-    Dispatcher, Queue, Trigger,
-    attempt::Attempt,
-    call::Calls,
-    complete::{Completes, Decision},
-    held::{HeldDelivery, running_held},
-    settle::usage,
+    Dispatcher, Queue, Trigger, attempt::Attempt, call::Calls, complete::Decision, deliver::Taken,
+    held::HeldDelivery, member::Member, settle::usage,
 };
 
 /// The most deliveries of a row.
-const MOST: usize = 8;
+const MOST: usize = 64;
 
-/// How long the handlers of a row may take before the rest of it is left to other threads.
-const LONG: Duration = Duration::from_micros(500);
+/// How long a row runs handlers before the rest of it is left to others: a tick.
+const LONG: Duration = Duration::from_millis(1);
 
-/// Held deliveries of a queue that have started and are to begin, one at least.
+/// Deliveries of a queue that have started and are to begin, one at least.
 #[derive(Debug, PartialEq)]
 pub(super) struct Row {
     pub queue: usize,
@@ -46,60 +42,72 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// What starts next, if that is a row, and the step behind it.
+    /// What starts next, if that is a row, and the step behind it, unless the row is as long as it may be.
     pub(super) fn next(
         dispatch: &mut Dispatch,
         now: Timestamp,
         cores: usize,
-    ) -> (Option<Row>, Step) {
-        // Twice as many rows as cores, before they grow.
-        let most = (dispatch.running() / (2 * cores)).min(MOST);
+    ) -> (Option<Row>, Option<Step>) {
+        // A row for each core, before they grow.
+        let most = (dispatch.running() / cores).min(MOST);
         let mut row: Option<Row> = None;
         loop {
             match (dispatch.next(now), &mut row) {
-                (Step::Start { queue, seq }, None) if most > 1 && is_held(queue, seq) => {
+                (Step::Start { queue, seq }, None) if most > 1 && is_for_rows(queue, seq) => {
                     let seqs = vec![seq];
                     row = Some(Row { queue, seqs });
                 }
                 (Step::Start { queue, seq }, Some(row))
-                    if queue == row.queue && is_held(queue, seq) && row.seqs.len() < most =>
+                    if queue == row.queue && is_for_rows(queue, seq) =>
                 {
                     row.seqs.push(seq);
                 }
-                (step, _) => return (row, step),
+                (step, _) => return (row, Some(step)),
+            }
+            if row.as_ref().is_some_and(|row| row.seqs.len() == most) {
+                return (row, None);
             }
         }
     }
 }
 
-fn is_held(queue: usize, seq: Seq) -> bool {
-    Queue::is_held(queue) && !Calls::is_call(seq)
+fn is_for_rows(queue: usize, seq: Seq) -> bool {
+    match Queue::is_held(queue) {
+        true => !Calls::is_call(seq),
+        false => !Queue::is_outbox(queue),
+    }
+}
+
+/// A delivery that has started, and what the journal says of it, if that keeps it.
+struct Turn {
+    start: Start,
+    taken: Option<Taken>,
 }
 
 /// A delivery whose handler has ended.
-struct Member {
+struct Finished {
     start: Start,
-    held: Arc<HeldDelivery>,
+    member: Member,
     attempt: Attempt,
 }
 
 /// Those of a row that are completed together; none, once no more may come.
-struct Together(Mutex<Option<Vec<Member>>>);
+struct Together(Mutex<Option<Vec<Finished>>>);
 
 impl Together {
     /// Takes one in; it comes back if it is to go on by itself.
-    fn join(&self, member: Member) -> Option<Member> {
+    fn join(&self, finished: Finished) -> Option<Finished> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match all.as_mut() {
-            Some(all) if member.attempt.is_plain() => {
-                all.push(member);
+            Some(all) if finished.attempt.is_plain() => {
+                all.push(finished);
                 None
             }
-            _ => Some(member),
+            _ => Some(finished),
         }
     }
 
-    fn close(&self) -> Vec<Member> {
+    fn close(&self) -> Vec<Finished> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.take().unwrap_or_default()
     }
@@ -109,31 +117,63 @@ impl Dispatcher {
     /// Runs a row.
     pub(super) async fn run_row(self: Arc<Self>, row: Row, trigger: Arc<Trigger>) {
         let Row { queue, seqs } = row;
-        let together = Arc::new(Together(Mutex::new(Some(Vec::with_capacity(seqs.len())))));
-        let began = Instant::now();
-        for seq in seqs {
-            let start = Start::new(queue, seq);
-            let run = self
-                .clone()
-                .run_in_row(start, trigger.clone(), together.clone());
-            let mut task = self.task(&trigger, self.tasks.token(), run);
-            if began.elapsed() >= LONG || !ends_at_once(&mut task).await {
-                task.spawn();
+        let starts = seqs.iter().map(|seq| Start::new(queue, *seq));
+        let turn = |(start, taken)| Turn { start, taken };
+        let turns = if Queue::is_held(queue) {
+            starts.map(|start| turn((start, None))).collect()
+        } else {
+            let Some(all) = self.unless_killed(self.take_all(&seqs)).await else {
+                return self.ended(starts, None);
+            };
+            starts.zip(all.into_iter().map(Some)).map(turn).collect()
+        };
+        self.run_turns(turns, trigger).await;
+    }
+
+    /// Runs these, and completes those of them that end at once.
+    fn run_turns(
+        self: Arc<Self>,
+        turns: Vec<Turn>,
+        trigger: Arc<Trigger>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let together = Together(Mutex::new(Some(Vec::with_capacity(turns.len()))));
+            let (together, began) = (Arc::new(together), Instant::now());
+            let mut turns = turns.into_iter();
+            while began.elapsed() < LONG
+                && let Some(turn) = turns.next()
+            {
+                let run = self
+                    .clone()
+                    .run_in_row(turn, trigger.clone(), together.clone());
+                let mut task = self.task(&trigger, self.tasks.token(), run);
+                // Whoever computes does so elsewhere, and from its beginning.
+                if trigger.function.computes.expected() || !ends_at_once(&mut task).await {
+                    task.spawn();
+                }
             }
-        }
-        let all = together.close();
-        if !all.is_empty() {
-            self.complete_together(&trigger, all).await;
-        }
+            // In halves, so that other cores can help.
+            let mut rest: Vec<Turn> = turns.collect();
+            let half = rest.split_off(rest.len() / 2);
+            for turns in [rest, half].into_iter().filter(|turns| !turns.is_empty()) {
+                let run = self.clone().run_turns(turns, trigger.clone());
+                self.tasks.spawn(run);
+            }
+            let all = together.close();
+            if !all.is_empty() {
+                self.complete_together(&trigger, all).await;
+            }
+        })
     }
 
     async fn run_in_row(
         self: Arc<Self>,
-        start: Start,
+        turn: Turn,
         trigger: Arc<Trigger>,
         together: Arc<Together>,
     ) {
-        let run = self.run_or_join(start, &trigger, &together);
+        let start = turn.start;
+        let run = self.run_or_join(turn, &trigger, &together);
         match self.unless_killed(run).await {
             Some(Joined::Row) => {}
             Some(Joined::Nobody(again)) => self.ended([start], again),
@@ -141,55 +181,67 @@ impl Dispatcher {
         }
     }
 
-    async fn run_or_join(&self, start: Start, trigger: &Trigger, together: &Together) -> Joined {
-        let held = match self.take_up_held(start.seq).await {
-            Ok(held) => held,
+    async fn run_or_join(&self, turn: Turn, trigger: &Trigger, together: &Together) -> Joined {
+        let start = turn.start;
+        let member = match self.begin_turn(turn, trigger).await {
+            Ok(member) => member,
             Err(again) => return Joined::Nobody(again),
         };
-        let running = running_held(start, trigger, &held);
+        let running = member.running(start, trigger);
         let Ok(attempt) = self.attempt(&[running], BTreeSet::new()).await else {
             // One event always has an answer.
             return Joined::Nobody(None);
         };
-        let member = Member {
+        let finished = Finished {
             start,
-            held,
+            member,
             attempt,
         };
-        match together.join(member) {
+        match together.join(finished) {
             None => Joined::Row,
-            Some(member) => Joined::Nobody(self.complete_alone(trigger, member).await),
+            Some(finished) => Joined::Nobody(self.complete_alone(trigger, finished).await),
         }
     }
 
+    /// Takes up a delivery whose turn has come. An error, if it does not run: when to look again, if at all.
+    async fn begin_turn(&self, turn: Turn, trigger: &Trigger) -> Result<Member, Option<Waiting>> {
+        let Some(taken) = turn.taken else {
+            return Ok(Member::Held(self.take_up_held(turn.start.seq).await?));
+        };
+        let mut delivery = Box::new(taken?);
+        let pinned = self.prepare(trigger, &mut delivery).await.ok_or(None)?;
+        Ok(Member::Journaled(delivery, pinned))
+    }
+
     /// Completes one whose handler has ended; what is returned is to be looked at again.
-    async fn complete_alone(&self, trigger: &Trigger, member: Member) -> Option<Waiting> {
-        let Member {
+    async fn complete_alone(&self, trigger: &Trigger, finished: Finished) -> Option<Waiting> {
+        let Finished {
             start,
-            held,
+            member,
             attempt,
-        } = member;
-        let running = running_held(start, trigger, &held);
+        } = finished;
+        let running = member.running(start, trigger);
         let ran = self.run_on(running, attempt).await;
-        self.settle_held(trigger, &held, ran).await
+        self.settle_member(trigger, &member, ran).await
     }
 
     /// Completes these, all in one commit, and each by itself if that is not to be.
-    async fn complete_together(&self, trigger: &Trigger, all: Vec<Member>) {
-        let starts: Vec<Start> = all.iter().map(|member| member.start).collect();
+    async fn complete_together(&self, trigger: &Trigger, all: Vec<Finished>) {
+        let starts: Vec<Start> = all.iter().map(|finished| finished.start).collect();
         self.make_room(starts.iter().copied());
         match self
             .unless_killed(self.commit_together(trigger, &all))
             .await
         {
             Some(true) => {
+                self.metrics.settled_all(&trigger.name, "ok", all.len());
                 self.completed_held(&held_of(&all));
                 self.tell_together(trigger, all);
             }
             Some(false) => {
-                for member in all {
-                    let start = member.start;
-                    let alone = self.complete_alone(trigger, member);
+                for finished in all {
+                    let start = finished.start;
+                    let alone = self.complete_alone(trigger, finished);
                     let again = self.unless_killed(alone).await;
                     self.ended([start], again.flatten());
                 }
@@ -201,28 +253,28 @@ impl Dispatcher {
     }
 
     /// Whether all of them are completed, durably.
-    async fn commit_together(&self, trigger: &Trigger, all: &[Member]) -> bool {
+    async fn commit_together(&self, trigger: &Trigger, all: &[Finished]) -> bool {
         let mut decisions = Vec::with_capacity(all.len());
-        for member in all {
-            decisions.push(Completes::Held(trigger, &member.held).decide().await);
+        for finished in all {
+            decisions.push(finished.member.completes(trigger).decide().await);
         }
         if decisions.iter().any(Decision::is_parked) {
             return false;
         }
         let (mut unit, mut spare) = (Unit::default(), Vec::new());
-        for member in all {
-            let Member {
+        for finished in all {
+            let Finished {
                 start,
-                held,
+                member,
                 attempt,
-            } = member;
+            } = finished;
             let used = usage(&trigger.function.plan.name, attempt.started, attempt.usage);
             match &mut unit.usage {
                 None => unit.usage = Some(used),
                 Some(sum) if sum.day == used.day => sum.add(&used),
                 Some(_) => spare.push(used),
             }
-            let running = running_held(*start, trigger, held);
+            let running = member.running(*start, trigger);
             let reply = attempt.answers[0].reply.as_ref();
             let emitted = attempt.effects.emitted(0);
             self.complete(&mut unit, &running, running.completes, reply, emitted);
@@ -243,20 +295,21 @@ impl Dispatcher {
         true
     }
 
-    fn tell_together(&self, trigger: &Trigger, all: Vec<Member>) {
+    fn tell_together(&self, trigger: &Trigger, all: Vec<Finished>) {
         if !self.tap.is_open() {
             return;
         }
-        for member in all {
-            let running = running_held(member.start, trigger, &member.held);
-            let ran = member.attempt.end(&BTreeSet::from([0]), true);
+        for finished in all {
+            let running = finished.member.running(finished.start, trigger);
+            let ran = finished.attempt.end(&BTreeSet::from([0]), true);
             self.tell_ran(&[running], &ran);
         }
     }
 }
 
-fn held_of(all: &[Member]) -> Vec<&HeldDelivery> {
-    all.iter().map(|member| &*member.held).collect()
+fn held_of(all: &[Finished]) -> Vec<&HeldDelivery> {
+    let all = all.iter();
+    all.filter_map(|finished| finished.member.held()).collect()
 }
 
 /// Who completes a delivery of a row.
@@ -267,77 +320,12 @@ enum Joined {
     Nobody(Option<Waiting>),
 }
 
-/// Whether it has ended, when it was polled once.
-async fn ends_at_once<F: Future<Output = ()> + Unpin>(future: &mut F) -> bool {
-    poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_ready())).await
+/// Whether it has ended, when it was polled once. It does not count as what its row may do before that yields:
+/// nobody is to leave a row because of those before it.
+async fn ends_at_once(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+    let mut future = pin!(unconstrained(future));
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
 }
 
 #[cfg(test)]
-mod tests {
-    use tidemill_core::dispatch::QueueSettings;
-
-    use super::*;
-
-    /// A trigger's queues; of those that are held, so many wait.
-    fn dispatch(waiting: u64) -> (Dispatch, usize) {
-        let settings = QueueSettings {
-            gate: 0,
-            rate: None,
-            held: true,
-            batch: None,
-        };
-        let mut dispatch = Dispatch::new(&[settings; 3], &[100], 100);
-        let queue = Queue::Held.of(0);
-        for n in 0..waiting {
-            let (seq, due, size) = (2 * n as Seq + 1, Timestamp(0), 1);
-            dispatch.arrived(queue, Waiting { seq, due, size });
-        }
-        (dispatch, queue)
-    }
-
-    /// How many start by each look, until all that wait have.
-    fn sizes(waiting: u64) -> Vec<usize> {
-        let (mut dispatch, _) = dispatch(waiting);
-        let mut sizes = Vec::new();
-        loop {
-            let (row, step) = Row::next(&mut dispatch, Timestamp(0), 2);
-            sizes.extend(row.map(|row| row.seqs.len()));
-            match step {
-                Step::Start { .. } => sizes.push(1),
-                step => {
-                    assert_eq!(step, Step::Wait(None));
-                    return sizes;
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn rows_grow_with_what_runs() {
-        // The cores have nothing to do yet.
-        assert_eq!(sizes(8), [1; 8]);
-        let sizes = sizes(100);
-        assert_eq!(sizes.iter().sum::<usize>(), 100);
-        assert!(sizes.contains(&MOST), "{sizes:?}");
-        assert!(sizes.iter().all(|size| *size <= MOST), "{sizes:?}");
-    }
-
-    #[test]
-    fn a_call_is_in_no_row() {
-        let (mut dispatch, queue) = dispatch(40);
-        let due = Timestamp(0);
-        for _ in 0..32 {
-            dispatch.next(due);
-        }
-        let call = Waiting {
-            seq: 80,
-            due,
-            size: 1,
-        };
-        dispatch.arrived(queue, call);
-        let (row, step) = Row::next(&mut dispatch, due, 2);
-        let seqs = (32..40).map(|n| 2 * n + 1).collect();
-        assert_eq!(row, Some(Row { queue, seqs }));
-        assert_eq!(step, Step::Start { queue, seq: 80 });
-    }
-}
+mod tests;

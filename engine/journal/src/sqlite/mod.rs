@@ -289,8 +289,12 @@ impl Journal for SqliteJournal {
         self.look(move |conn| queries::find(conn, id, running))
     }
 
-    fn delivery(&self, seq: Seq) -> BoxFuture<'_, Result<Option<Delivery>, JournalError>> {
-        self.look(move |conn| queries::delivery(conn, seq))
+    fn deliveries(
+        &self,
+        seqs: &[Seq],
+    ) -> BoxFuture<'_, Result<Vec<Option<Delivery>>, JournalError>> {
+        let seqs = seqs.to_vec();
+        self.look(move |conn| queries::deliveries(conn, &seqs))
     }
 
     fn dead_letters(

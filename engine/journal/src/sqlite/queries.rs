@@ -121,11 +121,12 @@ pub fn find(conn: &Connection, id: DeliveryId, running: i64) -> Result<Option<Fo
         .optional()
 }
 
-pub fn delivery(conn: &Connection, seq: Seq) -> Result<Option<Delivery>> {
+pub fn deliveries(conn: &Connection, seqs: &[Seq]) -> Result<Vec<Option<Delivery>>> {
     let sql = format!("{DELIVERY} WHERE seq = ?1 AND died IS NULL");
-    conn.prepare_cached(&sql)?
-        .query_row([seq], read_delivery)
-        .optional()
+    let mut read = conn.prepare_cached(&sql)?;
+    let each = seqs.iter();
+    each.map(|seq| read.query_row([seq], read_delivery).optional())
+        .collect()
 }
 
 pub fn dead_letters(
