@@ -144,14 +144,8 @@ impl Fake {
     }
 }
 
-impl Intake for Fake {
-    fn offer(&self, _: Offer) -> BoxFuture<'_, Result<Receipt, IntakeError>> {
-        panic!("it is held by its broker");
-    }
-}
-
-impl Holds for Fake {
-    fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
+impl Fake {
+    fn hold_one(&self, held: Held) -> BoxFuture<'_, Settlement> {
         assert_eq!(held.position.is_some(), is_log(&held.source));
         let (n, answer) = self.with(|inner| {
             let n = inner.held.len();
@@ -173,6 +167,18 @@ impl Holds for Fake {
             let _guard = guard;
             answer.await.unwrap()
         })
+    }
+}
+
+impl Intake for Fake {
+    fn offer(&self, _: Offer) -> BoxFuture<'_, Result<Receipt, IntakeError>> {
+        panic!("it is held by its broker");
+    }
+}
+
+impl Holds for Fake {
+    fn hold_all(&self, all: Vec<Held>) -> Vec<BoxFuture<'_, Settlement>> {
+        all.into_iter().map(|held| self.hold_one(held)).collect()
     }
 
     fn take_up(

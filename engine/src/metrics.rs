@@ -369,8 +369,9 @@ impl Metrics {
         gauge.set(ready.into());
     }
 
-    pub(crate) fn accepted(&self, source: &str) {
-        self.accepted.get_or_create(&Source::of(source)).inc();
+    pub(crate) fn accepted(&self, source: &str, events: usize) {
+        let accepted = self.accepted.get_or_create(&Source::of(source));
+        accepted.inc_by(events as u64);
     }
 
     pub(crate) fn unmatched(&self, source: &str) {

@@ -23,6 +23,9 @@ use super::{
     event, topology,
 };
 
+/// How many messages are taken before anything else is looked at.
+const AT_ONCE: usize = 64;
+
 /// Why a session ended.
 pub(super) enum End {
     /// The engine stops.
@@ -102,11 +105,7 @@ impl<'a> Session<'a> {
                     self.acknowledge().await?;
                 }
                 () = until(self.acks.next()) => self.acknowledge().await?,
-                delivery = self.consumer.next() => match delivery {
-                    Some(Ok(delivery)) => self.take(delivery, intake, holding),
-                    Some(Err(error)) => return Err(self.of.lost(&error)),
-                    None => return Err(topology::cancelled(&self.of.broker.connection, &self.of.queue)),
-                },
+                first = self.consumer.next() => self.take_all(first, intake, holding)?,
             }
         }
     }
@@ -147,7 +146,44 @@ impl<'a> Session<'a> {
         self.send(acks).await
     }
 
-    fn take<'i>(&mut self, delivery: Delivery, intake: &'i dyn Holds, holding: &mut Holding<'i>) {
+    /// Takes a message, and whatever else is there by now, and gives all to the intake.
+    fn take_all<'i>(
+        &mut self,
+        first: Option<lapin::Result<Delivery>>,
+        intake: &'i dyn Holds,
+        holding: &mut Holding<'i>,
+    ) -> Result<(), Trouble> {
+        let (mut tags, mut all, mut next) = (Vec::new(), Vec::new(), Some(first));
+        let taken = loop {
+            match next {
+                Some(Some(Ok(delivery))) => {
+                    tags.push(delivery.delivery_tag);
+                    all.push(self.take(delivery));
+                }
+                Some(Some(Err(error))) => break Err(self.of.lost(&error)),
+                Some(None) => {
+                    let of = self.of;
+                    break Err(topology::cancelled(&of.broker.connection, &of.queue));
+                }
+                None => break Ok(()),
+            }
+            if all.len() == AT_ONCE {
+                break Ok(());
+            }
+            next = self.consumer.next().now_or_never();
+        };
+        self.of.health.change(|status| {
+            status.offered += all.len() as u64;
+            status.held += all.len();
+        });
+        // The call itself is what orders events.
+        for (tag, settlement) in tags.into_iter().zip(intake.hold_all(all)) {
+            holding.push(async move { (tag, settlement.await) }.boxed());
+        }
+        taken
+    }
+
+    fn take(&mut self, delivery: Delivery) -> Held {
         let (tag, redelivered) = (delivery.delivery_tag, delivery.redelivered);
         let source = &self.of.source;
         let taken = event::event(source, delivery, clock::now());
@@ -158,22 +194,19 @@ impl<'a> Session<'a> {
                 "taken as a plain message: {why}"
             );
         }
-        self.of.health.change(|status| {
-            status.offered += 1;
-            status.held += 1;
-            status.redelivered += u64::from(redelivered);
-            status.broken += u64::from(taken.broken.is_some());
-        });
-        let held = Held {
+        if redelivered || taken.broken.is_some() {
+            self.of.health.change(|status| {
+                status.redelivered += u64::from(redelivered);
+                status.broken += u64::from(taken.broken.is_some());
+            });
+        }
+        self.acks.received(tag);
+        Held {
             source: source.clone(),
             event: taken.event,
             stable: taken.stable,
             position: None,
-        };
-        self.acks.received(tag);
-        // The call itself is what orders events.
-        let settlement = intake.hold(held);
-        holding.push(async move { (tag, settlement.await) }.boxed());
+        }
     }
 
     /// Takes the answer to a message, and whatever else is there by now, so that one acknowledgement

@@ -66,7 +66,15 @@ pub trait Holds: Intake {
     /// journal is full or fails, it waits. Events that share a lane run in the order of the calls.
     /// If the future is dropped, a delivery that has not begun never does, and one that has runs to
     /// its end. An event that is offered again meanwhile joins the one that runs.
-    fn hold(&self, held: Held) -> BoxFuture<'_, Settlement>;
+    fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
+        let all = self.hold_all(vec![held]);
+        let mut all = all.into_iter();
+        all.next()
+            .unwrap_or_else(|| Box::pin(std::future::pending()))
+    }
+
+    /// The same for several, in their order, which costs less than one after the other: a future for each.
+    fn hold_all(&self, all: Vec<Held>) -> Vec<BoxFuture<'_, Settlement>>;
 
     /// Begins to read a partition: what the journal has of it, of the trigger that is the farthest
     /// behind; none, if no trigger has completed any of it. To be called before [`Holds::hold`] with

@@ -171,7 +171,7 @@ impl Dispatcher {
             answer,
             _in_flight: in_flight,
         };
-        self.metrics.accepted(&trigger.source);
+        self.metrics.accepted(&trigger.source, 1);
         let seq = self.calls.wait(request).ok_or(IntakeError::Busy)?;
         let due = clock::now();
         let waiting = Waiting { seq, due, size };

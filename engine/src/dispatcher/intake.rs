@@ -241,7 +241,7 @@ impl Dispatcher {
             return Err(IntakeError::Stopping);
         }
         if deliveries == 0 && ledger.is_empty() && cursors.is_empty() {
-            self.metrics.accepted(&source);
+            self.metrics.accepted(&source, 1);
             return Ok(Receipt::Accepted { deliveries });
         }
         let noticed = ledger.first().map(|step| {
@@ -261,7 +261,7 @@ impl Dispatcher {
                 if let Some((bucket, key)) = noticed {
                     self.hops.forget(&bucket, &key);
                 }
-                self.metrics.accepted(&source);
+                self.metrics.accepted(&source, 1);
                 self.arrived(accept, &added, &released);
                 Ok(Receipt::Accepted { deliveries })
             }

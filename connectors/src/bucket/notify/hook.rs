@@ -108,14 +108,17 @@ impl Intake for Hook {
 }
 
 impl Holds for Hook {
-    fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
-        Box::pin(async move {
+    fn hold_all(&self, all: Vec<Held>) -> Vec<BoxFuture<'_, Settlement>> {
+        let settled = async |held: Held| {
             let from = format!("{} of {}", held.event.id, held.source);
             match self.tell(from, held.event.data).await {
                 Verdict::Taken | Verdict::Strange => Settlement::Settle,
                 Verdict::Stopping => Settlement::Release,
             }
-        })
+        };
+        let all = all.into_iter();
+        all.map(|held| Box::pin(settled(held)) as BoxFuture<'_, Settlement>)
+            .collect()
     }
 
     /// A partition is read where its group stands: what comes twice is known.

@@ -27,7 +27,7 @@ use rdkafka::{
 };
 use tidemill_core::{
     BoxFuture,
-    hold::{Holds, Settlement},
+    hold::{Held, Holds, Settlement},
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -72,10 +72,14 @@ pub(in crate::kafka) struct Session<'a> {
     asker: Arc<Asker<'a>>,
     errors: watch::Receiver<Option<(RDKafkaErrorCode, String)>>,
     readings: HashMap<Place, Reading>,
+    /// Records that are about to be given to the intake.
+    taken: Vec<(Taken, Held)>,
     /// All that is under way for partitions.
     running: FuturesUnordered<Running<'a>>,
     held: usize,
     held_bytes: usize,
+    /// Records that were let go, since that was last told.
+    settled: u64,
     generation: u64,
     taking_up: Option<BoxFuture<'a, Vec<TakenUp>>>,
     /// When what still runs for partitions that leave or restart is not waited for any longer.
@@ -96,6 +100,14 @@ enum Full {
     Waits(Instant),
     /// librdkafka does not fetch.
     Paused,
+}
+
+/// A record that was taken from its partition.
+struct Taken {
+    place: Place,
+    generation: u64,
+    offset: i64,
+    size: usize,
 }
 
 /// Something under way for a partition.
@@ -183,9 +195,11 @@ impl<'a> Session<'a> {
             asker: Arc::new(asker),
             errors,
             readings: HashMap::new(),
+            taken: Vec::new(),
             running: FuturesUnordered::new(),
             held: 0,
             held_bytes: 0,
+            settled: 0,
             generation: 0,
             taking_up: None,
             drain_until: None,
@@ -229,6 +243,7 @@ impl<'a> Session<'a> {
                         self.record(record);
                         more -= 1;
                     }
+                    self.hold();
                 }
             }
         }

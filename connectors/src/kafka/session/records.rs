@@ -7,7 +7,10 @@ use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{BorrowedMessage, Message as _},
 };
-use tidemill_core::{hold::Settlement, limits};
+use tidemill_core::{
+    hold::{Held, Settlement},
+    limits,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -18,7 +21,7 @@ use super::{
         event,
         reading::{Reading, State, Take},
     },
-    Done, DoneWhat, Full, LINGER, Running, STORE, Session, What,
+    Done, DoneWhat, Full, LINGER, Running, STORE, Session, Taken, What,
 };
 
 impl Session<'_> {
@@ -76,7 +79,11 @@ impl Session<'_> {
         };
         match reading.received(record.offset(), event::stamp(record)) {
             Take::Leave => self.store_soon(),
-            Take::Restart { forget } => self.restart(place, forget),
+            Take::Restart { forget } => {
+                // What came before it is the old log's.
+                self.hold();
+                self.restart(place, forget);
+            }
             Take::Offer => {
                 reading.running += 1;
                 let ahead = reading.ahead();
@@ -84,35 +91,24 @@ impl Session<'_> {
                 let partition = reading.partition.clone();
                 let (held, broken) = event::held(&self.connector.origin, partition, record);
                 let size = held.event.size();
-                let named = broken.map(|broken| (broken, held.event.id.clone()));
-                let settlement = self.intake.hold(held);
-                self.running.push(Running {
-                    place,
-                    generation,
-                    what: What::Hold {
-                        offset: record.offset(),
-                        size,
-                        settlement,
-                    },
-                });
-                self.held += 1;
-                self.held_bytes += size;
-                let held = self.held;
-                self.connector.health.change(|status| {
-                    status.held = held;
-                    status.offered += 1;
-                    status.broken += u64::from(named.is_some());
-                });
-                self.connector.tell(Trouble::Fetch, None);
-                if let Some((broken, id)) = named {
-                    let topic = &self.connector.topics[topic];
+                if let Some(broken) = broken {
+                    self.connector.health.change(|status| status.broken += 1);
                     tracing::warn!(
                         source = self.connector.origin.source,
-                        topic,
-                        id,
+                        topic = self.connector.topics[topic],
+                        id = held.event.id,
                         "a record claims to be a CloudEvent and is none ({broken}); it is delivered as it is"
                     );
                 }
+                let taken = Taken {
+                    place,
+                    generation,
+                    offset: record.offset(),
+                    size,
+                };
+                self.taken.push((taken, held));
+                self.held += 1;
+                self.held_bytes += size;
                 let full = self.held >= limits::KAFKA_HELD
                     || self.held_bytes >= limits::KAFKA_HELD_BYTES
                     || ahead >= limits::KAFKA_AHEAD;
@@ -122,6 +118,32 @@ impl Session<'_> {
                 }
             }
         }
+    }
+
+    /// Gives the intake what was taken.
+    pub(super) fn hold(&mut self) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let (taken, all): (Vec<Taken>, Vec<Held>) = self.taken.drain(..).unzip();
+        let count = taken.len() as u64;
+        for (taken, settlement) in taken.into_iter().zip(self.intake.hold_all(all)) {
+            self.running.push(Running {
+                place: taken.place,
+                generation: taken.generation,
+                what: What::Hold {
+                    offset: taken.offset,
+                    size: taken.size,
+                    settlement,
+                },
+            });
+        }
+        let held = self.held;
+        self.connector.health.change(|status| {
+            status.held = held;
+            status.offered += count;
+        });
+        self.connector.tell(Trouble::Fetch, None);
     }
 
     pub(super) fn done(&mut self, done: Done) {
@@ -143,11 +165,7 @@ impl Session<'_> {
                         self.store_soon();
                     }
                 }
-                let held = self.held;
-                self.connector.health.change(|status| {
-                    status.held = held;
-                    status.settled += u64::from(settles);
-                });
+                self.settled += u64::from(settles);
             }
             // It is not withdrawn before its partition is gone, and then it is none of these.
             DoneWhat::Restart(taken_up) => self.restarted(taken_up),
@@ -156,6 +174,11 @@ impl Session<'_> {
 
     /// Goes on with whatever waited for what is done.
     pub(super) fn proceed(&mut self) {
+        let (held, settled) = (self.held, std::mem::take(&mut self.settled));
+        self.connector.health.change(|status| {
+            status.held = held;
+            status.settled += settled;
+        });
         self.make_room();
         if self.drain_until.is_none() {
             return;

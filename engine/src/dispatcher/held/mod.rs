@@ -25,6 +25,7 @@ use tidemill_core::{
     hold::{Held, Holds, Partition, Position, Settlement},
     intake::IntakeError,
     limits,
+    time::Timestamp,
     watermark::Progress,
 };
 use tidemill_journal::{Accepted, NewDelivery};
@@ -32,6 +33,7 @@ use tidemill_journal::{Accepted, NewDelivery};
 use super::{
     Dispatcher, Queue, Trigger,
     intake::{EngineIntake, SourceNumber},
+    table::Table,
     trigger::Order,
 };
 use crate::{clock, trace};
@@ -42,21 +44,10 @@ pub(super) use state::{HeldDeliveries, HeldDelivery, Stage};
 use state::{Common, State, lock};
 
 impl Holds for EngineIntake {
-    fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
+    fn hold_all(&self, all: Vec<Held>) -> Vec<BoxFuture<'_, Settlement>> {
         // At once, so that the order of the calls is that of the lanes.
-        let tickets = self.dispatcher.enter(held, self);
-        Box::pin(async move {
-            let mut all = match tickets.stopped {
-                true => Settlement::Release,
-                false => Settlement::Settle,
-            };
-            for held in &tickets.deliveries {
-                if self.dispatcher.until_settled(held).await == Settlement::Release {
-                    all = Settlement::Release;
-                }
-            }
-            all
-        })
+        let tickets = self.dispatcher.enter(all, self).into_iter();
+        tickets.map(Tickets::settled).collect()
     }
 
     fn take_up(
@@ -77,12 +68,46 @@ impl Holds for EngineIntake {
     }
 }
 
+/// A held event on its way in.
+struct Entry {
+    source: String,
+    accepted: Option<Accepted>,
+    /// The triggers that have completed it already.
+    closed: Vec<usize>,
+    common: Common,
+    now: Timestamp,
+}
+
+impl Entry {
+    /// Nobody listens to its source any more.
+    fn is_unheard(&self, table: &Table) -> bool {
+        self.accepted.is_none() && table.listeners(&self.source).is_empty()
+    }
+}
+
 /// Those who wait for an event's deliveries; dropped, they wait no more.
 struct Tickets<'d> {
-    dispatcher: &'d Dispatcher,
+    dispatcher: &'d Arc<Dispatcher>,
     deliveries: Vec<Arc<HeldDelivery>>,
     /// The engine takes nothing more of it.
     stopped: bool,
+}
+
+impl<'d> Tickets<'d> {
+    fn settled(self) -> BoxFuture<'d, Settlement> {
+        Box::pin(async move {
+            let mut all = match self.stopped {
+                true => Settlement::Release,
+                false => Settlement::Settle,
+            };
+            for held in &self.deliveries {
+                if self.dispatcher.until_settled(held).await == Settlement::Release {
+                    all = Settlement::Release;
+                }
+            }
+            all
+        })
+    }
 }
 
 impl Drop for Tickets<'_> {
@@ -98,8 +123,40 @@ impl Drop for Tickets<'_> {
 }
 
 impl Dispatcher {
-    /// Takes a held event in: its deliveries stand in line when this returns.
-    fn enter(&self, held: Held, intake: &EngineIntake) -> Tickets<'_> {
+    /// Takes held events in: their deliveries stand in line when this returns.
+    fn enter(self: &Arc<Self>, all: Vec<Held>, intake: &EngineIntake) -> Vec<Tickets<'_>> {
+        let (now, table) = (clock::now(), self.table.load());
+        for alike in all.chunk_by(|one, next| one.source == next.source) {
+            self.metrics.accepted(&alike[0].source, alike.len());
+        }
+        let all = all.into_iter();
+        let entries: Vec<Entry> = all
+            .map(|held| self.entry(held, &table, intake.source, now))
+            .collect();
+        let mut ready = Vec::new();
+        let mut state = self.held.lock();
+        // Whoever releases all does so after the stop, under this lock.
+        let stopped = self.stop.is_cancelled() || intake.closed.is_cancelled();
+        let enter = |entry: Entry| {
+            let stopped = stopped || entry.is_unheard(&table);
+            let deliveries = match stopped {
+                true => Vec::new(),
+                false => self.stand(&mut state, &table, entry, &mut ready),
+            };
+            Tickets {
+                dispatcher: self,
+                deliveries,
+                stopped,
+            }
+        };
+        let tickets = entries.into_iter().map(enter).collect();
+        drop(state);
+        self.stand_by(ready);
+        tickets
+    }
+
+    /// What a held event comes to: all that needs no look at the others.
+    fn entry(&self, held: Held, table: &Table, by: SourceNumber, now: Timestamp) -> Entry {
         let Held {
             source,
             mut event,
@@ -107,29 +164,44 @@ impl Dispatcher {
             position,
         } = held;
         event.traceparent.get_or_insert_with(trace::new_traceparent);
-        let now = clock::now();
-        self.metrics.accepted(&source);
-        let table = self.table.load();
-        let accepted = self.matched(&table, &source, event, stable, now);
+        let accepted = self.matched(table, &source, event, stable, now);
         let received = position
             .as_ref()
             .map(|position| self.held.offsets.received(position));
         let (log, closed) = received.unzip();
-        let closed = closed.unwrap_or_default();
-        let entry = Common {
-            log,
-            position,
-            source: intake.source,
-        };
-        let (mut mine, mut deliveries, mut ready) = (Vec::new(), Vec::new(), Vec::new());
-        let mut state = self.held.lock();
-        // Whoever releases all does so after the stop, under this lock.
-        let unheard = accepted.is_none() && table.listeners(&source).is_empty();
-        let stopped = self.stop.is_cancelled() || intake.closed.is_cancelled() || unheard;
-        for Accepted {
+        Entry {
+            closed: closed.unwrap_or_default(),
+            common: Common {
+                log,
+                position,
+                source: by,
+            },
+            source,
+            accepted,
+            now,
+        }
+    }
+
+    /// Has the deliveries of an event stand in line. Those that wait for them, and whose turn it is.
+    fn stand(
+        &self,
+        state: &mut State,
+        table: &Table,
+        entry: Entry,
+        ready: &mut Vec<(usize, Waiting)>,
+    ) -> Vec<Arc<HeldDelivery>> {
+        let Entry {
+            source,
+            accepted,
+            closed,
+            common,
+            now,
+        } = entry;
+        let (mut mine, mut deliveries) = (Vec::new(), Vec::new());
+        if let Some(Accepted {
             event,
             deliveries: new,
-        } in accepted.into_iter().filter(|_| !stopped)
+        }) = accepted
         {
             let events = std::iter::repeat_n(event, new.len());
             for (new, event) in new.into_iter().zip(events) {
@@ -145,7 +217,7 @@ impl Dispatcher {
                     same.waiting.fetch_add(1, Ordering::Relaxed);
                     let mut elsewhere = lock(&same.elsewhere);
                     elsewhere.extend(
-                        entry
+                        common
                             .log
                             .clone()
                             .filter(|log| same.log.as_ref() != Some(log)),
@@ -154,8 +226,8 @@ impl Dispatcher {
                     deliveries.push(same.clone());
                     continue;
                 }
-                let lane = lane(&table.triggers[trigger], &new, entry.position.as_ref());
-                let held = state.stand_in_line(trigger, lane, new, event, &entry);
+                let lane = lane(&table.triggers[trigger], &new, common.position.as_ref());
+                let held = state.stand_in_line(trigger, lane, new, event, &common);
                 // Whoever comes to a batch without those ahead of it is sent back.
                 if state.has_turn(&held) || table.triggers[trigger].batch.is_some() {
                     ready.push((trigger, held.waits(now)));
@@ -163,20 +235,14 @@ impl Dispatcher {
                 deliveries.push(held);
             }
         }
-        drop(state);
-        if let Some(place) = entry.log.as_ref().filter(|_| !stopped) {
+        if let Some(place) = &common.log {
             // What is not for a trigger is done with for it.
             let listeners = table.listeners(&source).iter();
             for &other in listeners.filter(|other| !mine.contains(other)) {
                 self.held.offsets.completed(place, other);
             }
         }
-        self.stand_by(ready);
-        Tickets {
-            dispatcher: self,
-            deliveries,
-            stopped,
-        }
+        deliveries
     }
 
     /// Waits until the delivery is over or parked. One that waits too long is parked.

@@ -3,10 +3,12 @@
 
 use std::{
     collections::hash_map,
+    future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Poll, Waker},
 };
 
 use foldhash::HashMap;
@@ -21,10 +23,7 @@ use tidemill_core::{
     turn::{Line, Turn},
 };
 use tidemill_journal::NewDelivery;
-use tokio::{
-    sync::{Mutex as AsyncMutex, Notify},
-    time::Instant,
-};
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 use super::offsets::{Offsets, Place};
 use crate::{clock, dispatcher::intake::SourceNumber};
@@ -123,14 +122,16 @@ impl HeldDelivery {
 #[derive(Default)]
 pub(super) struct Told {
     settlement: OnceLock<Settlement>,
-    notify: Notify,
+    /// Who waits for it. Mostly one, for whom tokio's `Notify` does too much.
+    waiting: Mutex<Vec<Waker>>,
 }
 
 impl Told {
     /// The first who tells is heard.
     pub(super) fn tell(&self, settlement: Settlement) {
         if self.settlement.set(settlement).is_ok() {
-            self.notify.notify_waiters();
+            let waiting = std::mem::take(&mut *lock(&self.waiting));
+            waiting.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -139,14 +140,19 @@ impl Told {
     }
 
     pub(super) async fn wait(&self) -> Settlement {
-        loop {
-            // Before the look, so that nothing is missed in between.
-            let told = self.notify.notified();
+        poll_fn(|context| {
+            let mut waiting = lock(&self.waiting);
+            // Under the lock, so that it is told afterwards or is here.
             if let Some(settlement) = self.get() {
-                return settlement;
+                return Poll::Ready(settlement);
             }
-            told.await;
-        }
+            let waker = context.waker();
+            if !waiting.iter().any(|one| one.will_wake(waker)) {
+                waiting.push(waker.clone());
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
