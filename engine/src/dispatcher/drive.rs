@@ -1,6 +1,12 @@
 //! The one loop that drives core's dispatch, and the drain that ends it.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+    time::Duration,
+};
 
 use tidemill_core::{
     delivery::Seq,
@@ -9,7 +15,12 @@ use tidemill_core::{
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Dispatcher, Queue, Trigger, call::Calls, computing::Task, row::Row};
+use super::{
+    Dispatcher, Queue, Trigger,
+    call::Calls,
+    computing::Task,
+    row::{Place, Row},
+};
 use crate::clock;
 
 /// How long the driver waits before it asks the journal again for a page it could not read.
@@ -32,25 +43,37 @@ impl Dispatcher {
                 accounts.account().await;
             }
         });
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = self.cores;
         while !self.stop.is_cancelled() {
             let now = clock::now();
-            let (row, step, table) = {
+            if self.rows.load(Ordering::Relaxed) >= cores {
+                // What starts now would only wait for a core, and what waits here makes longer rows.
+                self.wait(None, now).await;
+                continue;
+            }
+            let (rows, step, table) = {
                 let mut dispatch = self.lock();
-                let (row, step) = Row::next(&mut dispatch, now, cores);
-                (row, step, self.table.load())
+                let (rows, step) = Row::next(&mut dispatch, now, cores);
+                (rows, step, self.table.load())
             };
-            if let Some(row) = row {
-                let trigger = table.trigger(row.queue).clone();
-                tasks.spawn(self.clone().run_row(row, trigger));
+            let start = |queue, seq| {
+                let trigger = table.trigger(queue).clone();
+                let run = self.clone().run(queue, seq, trigger.clone());
+                self.task(&trigger, tasks.token(), run).spawn();
+            };
+            for row in rows {
+                match row.seqs[..] {
+                    [seq] => start(row.queue, seq),
+                    _ => {
+                        let trigger = table.trigger(row.queue).clone();
+                        let place = Place::new(self.clone());
+                        tasks.spawn(self.clone().run_row(row, trigger, place));
+                    }
+                }
             }
             let Some(step) = step else { continue };
             match step {
-                Step::Start { queue, seq } => {
-                    let trigger = table.trigger(queue).clone();
-                    let run = self.clone().run(queue, seq, trigger.clone());
-                    self.task(&trigger, tasks.token(), run).spawn();
-                }
+                Step::Start { queue, seq } => start(queue, seq),
                 Step::StartBatch { queue, seqs } => {
                     let trigger = table.trigger(queue).clone();
                     let run = self.clone().run_together(queue, seqs, trigger.clone());

@@ -38,7 +38,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -107,6 +107,10 @@ pub struct Dispatcher {
     /// The journal passed its limit and has not yet come back to nine tenths of it.
     full: AtomicBool,
     dispatch: Mutex<Dispatch>,
+    /// How many rows run handlers, or are about to.
+    rows: AtomicUsize,
+    /// What the engine may use of them.
+    cores: usize,
     /// Wakes the driver: something arrived or ended.
     wake: Notify,
     locks: KeyLocks,
@@ -137,6 +141,8 @@ impl Dispatcher {
             hops: parts.hops,
             metrics: parts.metrics,
             full: AtomicBool::new(false),
+            rows: AtomicUsize::new(0),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
             wake: Notify::new(),
             locks: KeyLocks::default(),
             stop: parts.stop,

@@ -2,15 +2,17 @@
 //! instance of its own, and what of them ends ok becomes durable in one commit. So they share what an
 //! attempt costs beside its handler: a task, a look at the journal, locks, the commit, and being woken by it.
 //!
-//! Nobody waits for the handler of another longer than a tick: what has to wait, or computes for so long,
-//! leaves the row and goes on by itself, and what a row does not come to within a tick is left to others.
-//! Rows are only made while the cores have enough else to do.
+//! Nobody waits long for the handler of another: what has to wait, or computes for a tick, leaves the row
+//! and goes on by itself; what has ended is completed after a while, even if others of the row have yet to
+//! begin; and half of those go to a core that has nothing to do. Rows are only made while the cores have
+//! enough else to do, and as many at a time as there are cores: what waits meanwhile makes the next ones
+//! longer.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     task::Poll,
     time::Duration,
 };
@@ -21,7 +23,10 @@ use tidemill_core::{
     time::Timestamp,
 };
 use tidemill_journal::{Unit, UnitResult};
-use tokio::{task::unconstrained, time::Instant};
+use tokio::{
+    task::{unconstrained, yield_now},
+    time::{Instant, timeout},
+};
 
 use super::{
     Dispatcher, Queue, Trigger, attempt::Attempt, call::Calls, complete::Decision, deliver::Taken,
@@ -31,8 +36,11 @@ use super::{
 /// The most deliveries of a row.
 const MOST: usize = 64;
 
-/// How long a row runs handlers before the rest of it is left to others: a tick.
-const LONG: Duration = Duration::from_millis(1);
+/// How long a row runs handlers before those that have ended are completed.
+const LONG: Duration = Duration::from_millis(2);
+
+/// How long a row runs handlers before others have their turn on its core: half a tick.
+const YIELDS: Duration = Duration::from_micros(500);
 
 /// Deliveries of a queue that have started and are to begin, one at least.
 #[derive(Debug, PartialEq)]
@@ -42,32 +50,32 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// What starts next, if that is a row, and the step behind it, unless the row is as long as it may be.
+    /// The rows that start next, and the step behind them, unless they are as long as they may be.
     pub(super) fn next(
         dispatch: &mut Dispatch,
         now: Timestamp,
         cores: usize,
-    ) -> (Option<Row>, Option<Step>) {
+    ) -> (Vec<Row>, Option<Step>) {
         // A row for each core, before they grow.
         let most = (dispatch.running() / cores).min(MOST);
-        let mut row: Option<Row> = None;
-        loop {
-            match (dispatch.next(now), &mut row) {
-                (Step::Start { queue, seq }, None) if most > 1 && is_for_rows(queue, seq) => {
-                    let seqs = vec![seq];
-                    row = Some(Row { queue, seqs });
+        let (mut rows, mut started) = (Vec::<Row>::new(), 0);
+        while started < most {
+            match dispatch.next(now) {
+                Step::Start { queue, seq } if is_for_rows(queue, seq) => {
+                    started += 1;
+                    match rows.iter_mut().find(|row| row.queue == queue) {
+                        Some(row) => row.seqs.push(seq),
+                        None => rows.push(Row {
+                            queue,
+                            seqs: vec![seq],
+                        }),
+                    }
                 }
-                (Step::Start { queue, seq }, Some(row))
-                    if queue == row.queue && is_for_rows(queue, seq) =>
-                {
-                    row.seqs.push(seq);
-                }
-                (step, _) => return (row, Some(step)),
-            }
-            if row.as_ref().is_some_and(|row| row.seqs.len() == most) {
-                return (row, None);
+                step => return (rows, Some(step)),
             }
         }
+        let step = rows.is_empty().then(|| dispatch.next(now));
+        (rows, step)
     }
 }
 
@@ -75,6 +83,23 @@ fn is_for_rows(queue: usize, seq: Seq) -> bool {
     match Queue::is_held(queue) {
         true => !Calls::is_call(seq),
         false => !Queue::is_outbox(queue),
+    }
+}
+
+/// The place of a row among those whose handlers run; when it is dropped, another one may begin.
+pub(super) struct Place(Arc<Dispatcher>);
+
+impl Place {
+    pub(super) fn new(of: Arc<Dispatcher>) -> Place {
+        of.rows.fetch_add(1, Ordering::Relaxed);
+        Place(of)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.rows.fetch_sub(1, Ordering::Relaxed);
+        self.0.wake.notify_one();
     }
 }
 
@@ -115,55 +140,97 @@ impl Together {
 
 impl Dispatcher {
     /// Runs a row.
-    pub(super) async fn run_row(self: Arc<Self>, row: Row, trigger: Arc<Trigger>) {
+    pub(super) async fn run_row(
+        self: Arc<Self>,
+        row: Row,
+        trigger: Arc<Trigger>,
+        mut place: Place,
+    ) {
         let Row { queue, seqs } = row;
         let starts = seqs.iter().map(|seq| Start::new(queue, *seq));
         let turn = |(start, taken)| Turn { start, taken };
         let turns = if Queue::is_held(queue) {
             starts.map(|start| turn((start, None))).collect()
         } else {
-            let Some(all) = self.unless_killed(self.take_all(&seqs)).await else {
+            let mut taking = pin!(self.unless_killed(self.take_all(&seqs)));
+            let taken = match timeout(LONG, &mut taking).await {
+                Ok(taken) => taken,
+                Err(_) => {
+                    // The journal takes its time, which others may use.
+                    drop(place);
+                    let taken = taking.await;
+                    place = Place::new(self.clone());
+                    taken
+                }
+            };
+            let Some(all) = taken else {
                 return self.ended(starts, None);
             };
             starts.zip(all.into_iter().map(Some)).map(turn).collect()
         };
-        self.run_turns(turns, trigger).await;
+        self.run_turns(turns, trigger, place).await;
     }
 
-    /// Runs these, and completes those of them that end at once.
+    /// Runs these, and completes those that end at once.
     fn run_turns(
         self: Arc<Self>,
         turns: Vec<Turn>,
         trigger: Arc<Trigger>,
+        place: Place,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            let together = Together(Mutex::new(Some(Vec::with_capacity(turns.len()))));
-            let (together, began) = (Arc::new(together), Instant::now());
-            let mut turns = turns.into_iter();
-            while began.elapsed() < LONG
-                && let Some(turn) = turns.next()
-            {
-                let run = self
-                    .clone()
-                    .run_in_row(turn, trigger.clone(), together.clone());
-                let mut task = self.task(&trigger, self.tasks.token(), run);
-                // Whoever computes does so elsewhere, and from its beginning.
-                if trigger.function.computes.expected() || !ends_at_once(&mut task).await {
-                    task.spawn();
+            let mut turns = VecDeque::from(turns);
+            loop {
+                let all = self.run_a_while(&mut turns, &trigger).await;
+                if turns.is_empty() {
+                    drop(place);
+                    return self.complete_together(&trigger, all).await;
                 }
-            }
-            // In halves, so that other cores can help.
-            let mut rest: Vec<Turn> = turns.collect();
-            let half = rest.split_off(rest.len() / 2);
-            for turns in [rest, half].into_iter().filter(|turns| !turns.is_empty()) {
-                let run = self.clone().run_turns(turns, trigger.clone());
-                self.tasks.spawn(run);
-            }
-            let all = together.close();
-            if !all.is_empty() {
-                self.complete_together(&trigger, all).await;
+                let (completes, of) = (self.clone(), trigger.clone());
+                self.tasks
+                    .spawn(async move { completes.complete_together(&of, all).await });
+                if self.rows.load(Ordering::Relaxed) < self.cores && turns.len() > 1 {
+                    // Other cores have nothing to do.
+                    let half = turns.split_off(turns.len() / 2);
+                    let place = Place::new(self.clone());
+                    let run = self.clone().run_turns(half.into(), trigger.clone(), place);
+                    self.tasks.spawn(run);
+                }
+                yield_now().await;
             }
         })
+    }
+
+    /// Has the first of these begin, for so long. Those that have ended, to be completed together.
+    async fn run_a_while(
+        self: &Arc<Self>,
+        turns: &mut VecDeque<Turn>,
+        trigger: &Arc<Trigger>,
+    ) -> Vec<Finished> {
+        let together = Together(Mutex::new(Some(Vec::with_capacity(turns.len()))));
+        let (together, began) = (Arc::new(together), Instant::now());
+        let mut went_on = began;
+        while let Some(turn) = turns.pop_front() {
+            let run = self
+                .clone()
+                .run_in_row(turn, trigger.clone(), together.clone());
+            let mut task = self.task(trigger, self.tasks.token(), run);
+            // Whoever computes does so elsewhere, and from its beginning.
+            if trigger.function.computes.expected() || !ends_at_once(&mut task).await {
+                task.spawn();
+            }
+            let now = Instant::now();
+            if now - began >= LONG {
+                break;
+            }
+            if now - went_on >= YIELDS {
+                yield_now().await;
+                went_on = Instant::now();
+            }
+        }
+        let all = together.close();
+        self.make_room(starts_of(&all));
+        all
     }
 
     async fn run_in_row(
@@ -227,8 +294,10 @@ impl Dispatcher {
 
     /// Completes these, all in one commit, and each by itself if that is not to be.
     async fn complete_together(&self, trigger: &Trigger, all: Vec<Finished>) {
-        let starts: Vec<Start> = all.iter().map(|finished| finished.start).collect();
-        self.make_room(starts.iter().copied());
+        if all.is_empty() {
+            return;
+        }
+        let starts: Vec<Start> = starts_of(&all).collect();
         match self
             .unless_killed(self.commit_together(trigger, &all))
             .await
@@ -305,6 +374,10 @@ impl Dispatcher {
             self.tell_ran(&[running], &ran);
         }
     }
+}
+
+fn starts_of(all: &[Finished]) -> impl Iterator<Item = Start> {
+    all.iter().map(|finished| finished.start)
 }
 
 fn held_of(all: &[Finished]) -> Vec<&HeldDelivery> {

@@ -452,8 +452,9 @@ impl Dispatch {
         Step::Wait(self.timers.first().map(|(due, _)| *due))
     }
 
-    /// Starts this one, which has arrived, if [`Dispatch::next`] would do so before anything else. Else
-    /// nothing happens. A queue with a rate, or with batches, is left to `next`.
+    /// Starts this one, which has arrived, if [`Dispatch::next`] would do so before anything else, or if there
+    /// is so much room that it takes nothing from whoever waits for `next`. Else nothing happens. A queue with
+    /// a rate, or with batches, is left to `next`.
     pub fn start_now(&mut self, index: QueueIndex, seq: Seq, now: Timestamp) -> bool {
         let queue = &mut self.queues[index];
         let gate = &mut self.gates[queue.settings.gate];
@@ -463,13 +464,14 @@ impl Dispatch {
         let plain = queue.meter.is_none() && queue.settings.batch.is_none();
         let mut due = self.timers.iter().take_while(|(due, _)| *due <= now);
         let alone = self.ring.is_empty() && due.all(|(_, other)| *other == index);
-        if !(first && free && plain && alone) {
+        let roomy = self.running < self.cap / 2 && gate.running < gate.cap / 2;
+        if !(first && free && plain && (alone || roomy)) {
             return false;
         }
         gate.running += 1;
         queue.passing += 1;
         self.running += 1;
-        // Nobody waits who could be owed anything.
+        // Nobody is owed anything for it.
         let deficit = queue.deficit;
         queue.start(now);
         queue.deficit = deficit;

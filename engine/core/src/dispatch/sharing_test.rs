@@ -42,13 +42,14 @@ fn what_arrives_while_nobody_waits_starts_at_once_and_behind_others_it_does_not(
         dispatch.arrived(queue, due(seq, 5));
         dispatch.start_now(queue, seq, now)
     };
-    let mut dispatch = Dispatch::new(&[held(None), held(None), held(rate(9, 1))], &[2], 9);
+    let mut dispatch = Dispatch::new(&[held(None), held(None), held(rate(9, 1))], &[3], 9);
     // As often as it likes: nothing is owed to others for it.
     for seq in 0..1000 {
         assert!(arrives(&mut dispatch, 0, seq));
         dispatch.ended(0, seq);
     }
     assert!(!arrives(&mut dispatch, 2, 1000), "it has a rate");
+    assert!(arrives(&mut dispatch, 1, 2000), "there is much room");
     assert!(!arrives(&mut dispatch, 0, 1001), "another one waits");
     assert_eq!(
         dispatch.next(now),

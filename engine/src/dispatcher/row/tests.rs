@@ -33,8 +33,8 @@ fn sizes(waiting: u64) -> Vec<usize> {
     let (mut dispatch, _) = dispatch(waiting);
     let mut sizes = Vec::new();
     loop {
-        let (row, step) = Row::next(&mut dispatch, Timestamp(0), 2);
-        sizes.extend(row.map(|row| row.seqs.len()));
+        let (rows, step) = Row::next(&mut dispatch, Timestamp(0), 2);
+        sizes.extend(rows.iter().map(|row| row.seqs.len()));
         match step {
             None => {}
             Some(Step::Start { .. }) => sizes.push(1),
@@ -70,9 +70,9 @@ fn a_call_is_in_no_row() {
         size: 1,
     };
     dispatch.arrived(queue, call);
-    let (row, step) = Row::next(&mut dispatch, due, 2);
+    let (rows, step) = Row::next(&mut dispatch, due, 2);
     let seqs = (32..40).map(|n| 2 * n + 1).collect();
-    assert_eq!(row, Some(Row { queue, seqs }));
+    assert_eq!(rows, [Row { queue, seqs }]);
     assert_eq!(step, Some(Step::Start { queue, seq: 80 }));
 }
 
@@ -94,7 +94,7 @@ async fn run_orders(engine: &Engine, dir: &TempDir, pending: u64) {
     let trigger = dispatcher.table.load().trigger(queue).clone();
     dispatcher
         .clone()
-        .run_row(Row { queue, seqs }, trigger)
+        .run_row(Row { queue, seqs }, trigger, Place::new(dispatcher.clone()))
         .await;
     until("all but the sleeper have ended", || {
         dispatcher.running() == 1
