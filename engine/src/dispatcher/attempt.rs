@@ -19,11 +19,11 @@ use super::{
     Dispatcher,
     complete::Completes,
     effects::Effects,
-    host::{self, AttemptHost, HostEvent},
+    host::{self, AttemptHost, HostEvent, Tools},
     locks::{HeldKeys, StoreKey},
     settle::usage,
 };
-use crate::{clock, functions::Deployed, objects::Objects, trace};
+use crate::{clock, functions::Deployed, trace};
 
 /// An event that runs, and why.
 pub(super) struct Running<'a> {
@@ -54,8 +54,8 @@ pub(super) struct Attempt {
     pub _locks: Option<HeldKeys>,
     /// When it began.
     pub started: Timestamp,
-    /// The buckets as they were then.
-    pub objects: Arc<Objects>,
+    /// What it worked with.
+    pub tools: Arc<Tools>,
 }
 
 /// A batch that gave no answers, or none that could be committed: it is to be split.
@@ -65,9 +65,20 @@ pub(super) struct Broke {
 }
 
 impl Dispatcher {
+    /// What attempts of a function that begin now work with.
+    pub(super) fn tools(&self, function: &Arc<Deployed>) -> Arc<Tools> {
+        Arc::new(Tools {
+            function: function.clone(),
+            journal: self.journal.clone(),
+            objects: self.objects(),
+            locks: self.locks.clone(),
+        })
+    }
+
     /// Calls the handler once, holding the locks of these keys. One event always has an answer.
     pub(super) async fn attempt(
         &self,
+        tools: Arc<Tools>,
         runs: &[Running<'_>],
         keys: BTreeSet<StoreKey>,
     ) -> Result<Attempt, Broke> {
@@ -76,13 +87,9 @@ impl Dispatcher {
             true => None,
             false => Some(self.locks.acquire(keys.clone()).await),
         };
-        let objects = self.objects();
         let started = clock::now();
         let host = Arc::new(AttemptHost {
-            function: first.function.clone(),
-            journal: self.journal.clone(),
-            objects: objects.clone(),
-            locks: self.locks.clone(),
+            tools: tools.clone(),
             held: keys,
             events: runs.iter().map(host_event).collect(),
             effects: Mutex::new(Effects::new(runs.len())),
@@ -127,7 +134,7 @@ impl Dispatcher {
             effects: host.take_effects(),
             _locks: locks,
             started,
-            objects,
+            tools,
         })
     }
 

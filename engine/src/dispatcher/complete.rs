@@ -210,7 +210,10 @@ impl Dispatcher {
         for _ in 0..=limits::CONFLICT_RERUNS {
             let mut attempt = match first.take() {
                 Some(first) => first,
-                None => self.attempt(runs, wanted).await?,
+                None => {
+                    let tools = self.tools(runs[0].function);
+                    self.attempt(tools, runs, wanted).await?
+                }
             };
             if matches!(runs[0].completes, Completes::Call(..)) && is_server_error(&attempt) {
                 // The handler says itself that it failed, and its client hears it.
@@ -326,17 +329,23 @@ impl Dispatcher {
         let mut written = Vec::new();
         for ((bucket, key), event, content) in attempt.effects.objects(ok) {
             let hops = runs[event].event.hops + 1;
-            let feeds_back = attempt.objects.feeds_back(bucket);
+            let feeds_back = attempt.tools.objects.feeds_back(bucket);
             if feeds_back {
                 self.hops.announce(bucket, key, hops);
             }
             let done = match content {
                 Some(content) => attempt
+                    .tools
                     .objects
                     .put(bucket, key, content.clone(), hops)
                     .await
                     .map(Some),
-                None => attempt.objects.delete(bucket, key).await.map(|()| None),
+                None => attempt
+                    .tools
+                    .objects
+                    .delete(bucket, key)
+                    .await
+                    .map(|()| None),
             };
             if let Some(etag) = done.map_err(|error| (event, error.chain()))?
                 && feeds_back

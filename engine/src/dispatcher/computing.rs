@@ -57,8 +57,11 @@ enum Place {
     Away(Handle),
 }
 
+/// An attempt, in a box: it is large, and would be copied on its way into the task, and out of it.
+pub(super) type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 struct Rest {
-    run: Pin<Box<dyn Future<Output = ()> + Send>>,
+    run: Run,
     computes: Arc<Computes>,
     /// It has computed.
     computed: bool,
@@ -66,17 +69,18 @@ struct Rest {
 }
 
 impl Task {
+    /// `computed`, if it was polled before and did.
     pub(super) fn new(
         computing: &Arc<Computing>,
         token: TaskTrackerToken,
         computes: Arc<Computes>,
-        run: impl Future<Output = ()> + Send + 'static,
+        run: Run,
+        computed: bool,
     ) -> Task {
         let rest = Rest {
-            // It is large, and would be copied on its way into the task, and out of it.
-            run: Box::pin(run),
+            run,
             computes,
-            computed: false,
+            computed,
             _token: token,
         };
         Task {
@@ -87,7 +91,7 @@ impl Task {
 
     /// Runs it in a task of its own.
     pub(super) fn spawn(mut self) {
-        if !self.moves_if(|rest| rest.computes.expected()) {
+        if !self.moves_if(|rest| rest.computed || rest.computes.expected()) {
             tokio::spawn(self);
         }
     }

@@ -117,7 +117,7 @@ impl Dispatcher {
         run: impl Future<Output = ()> + Send + 'static,
     ) -> Task {
         let computes = trigger.function.computes.clone();
-        Task::new(&self.computing, token, computes, run)
+        Task::new(&self.computing, token, computes, Box::pin(run), false)
     }
 
     async fn wait(&self, until: Option<Timestamp>, now: Timestamp) {

@@ -37,12 +37,17 @@ pub struct Trigger {
     pub etag: Option<String>,
 }
 
-/// The host of one attempt.
-pub struct AttemptHost {
+/// What attempts of a function work with.
+pub struct Tools {
     pub(super) function: Arc<Deployed>,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) objects: Arc<Objects>,
     pub(super) locks: KeyLocks,
+}
+
+/// The host of one attempt.
+pub struct AttemptHost {
+    pub(super) tools: Arc<Tools>,
     /// The keys whose locks this attempt holds, after a conflict.
     pub(super) held: BTreeSet<StoreKey>,
     /// Its events, at least one.
@@ -70,12 +75,12 @@ impl AttemptHost {
     }
 
     fn allow(&self) -> &Allow {
-        &self.function.plan.allow
+        &self.tools.function.plan.allow
     }
 
     /// The refusal that names the line which would give the grant.
     fn denied(&self, act: &str, what: &str, grant: &str) -> HostError {
-        let function = &self.function.plan.name;
+        let function = &self.tools.function.plan.name;
         HostError::Denied(format!(
             "function `{function}` may not {act} `{what}`: to let it, add \"{what}\" to \
              allow.{grant} of [functions.{function}]"
@@ -129,9 +134,14 @@ impl AttemptHost {
             return Ok(value);
         }
         if !self.held.contains(&place) {
-            self.locks.until_free(store, key).await;
+            self.tools.locks.until_free(store, key).await;
         }
-        let found = self.journal.kv_get(store, key).await.map_err(failed)?;
+        let found = self
+            .tools
+            .journal
+            .kv_get(store, key)
+            .await
+            .map_err(failed)?;
         let (version, value) = match found {
             Some(found) => (found.version, Some(found.value)),
             None => (0, None),
@@ -145,7 +155,7 @@ impl AttemptHost {
         let mut keys = BTreeSet::new();
         let mut from = after.map(str::to_owned);
         let end = loop {
-            let stored = self.journal.kv_keys(store, from, PAGE).await;
+            let stored = self.tools.journal.kv_keys(store, from, PAGE).await;
             let stored = stored.map_err(failed)?;
             let last = stored.last().filter(|_| stored.len() == PAGE).cloned();
             keys.extend(stored);
@@ -183,7 +193,11 @@ impl AttemptHost {
             return own.map(|content| slice(content, range));
         }
         let pinned = self.pinned(bucket, key);
-        let read = self.objects.read(bucket, key, range, pinned, limit).await;
+        let read = self
+            .tools
+            .objects
+            .read(bucket, key, range, pinned, limit)
+            .await;
         read.map_err(|error| self.note_superseded(pinned.is_some(), error))
     }
 
@@ -201,7 +215,7 @@ impl AttemptHost {
             });
         }
         let pinned = self.pinned(bucket, key);
-        let found = self.objects.head(bucket, key).await;
+        let found = self.tools.objects.head(bucket, key).await;
         let found = found.and_then(|object| match pinned {
             Some(etag) if etag != object.etag => Err(HostError::Changed),
             _ => Ok(object),
@@ -269,7 +283,7 @@ impl HostCalls for AttemptHost {
         if !self.allow().write.iter().any(|name| name == bucket) {
             return Err(self.denied("write bucket", bucket, "write"));
         }
-        self.objects.check_key(bucket, key)?;
+        self.tools.objects.check_key(bucket, key)?;
         let place = (bucket.to_owned(), key.to_owned());
         self.effects().write_object(place, content);
         Ok(())
@@ -286,7 +300,7 @@ impl HostCalls for AttemptHost {
             if !self.allow().read.iter().any(|name| name == bucket) {
                 return Err(self.denied("list bucket", bucket, "read"));
             }
-            self.objects.list(bucket, prefix, after, PAGE).await
+            self.tools.objects.list(bucket, prefix, after, PAGE).await
         })
     }
 
@@ -304,7 +318,7 @@ impl HostCalls for AttemptHost {
         let id = parent.delivery.emitted(count);
         effects.emit(Event {
             id: id.clone(),
-            source: format!("function:{}", self.function.plan.name),
+            source: format!("function:{}", self.tools.function.plan.name),
             kind: event.kind,
             subject: event.subject,
             time: clock::now(),
@@ -326,7 +340,7 @@ impl HostCalls for AttemptHost {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let function = &self.function.plan.name;
+        let function = &self.tools.function.plan.name;
         // What is said before any event of a batch is begun is said of the first one, too.
         let event = self.event().unwrap_or(&self.events[0]);
         let (delivery, attempt) = (event.delivery, event.attempt);

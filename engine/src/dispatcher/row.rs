@@ -11,7 +11,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     task::Poll,
     time::Duration,
@@ -29,8 +29,16 @@ use tokio::{
 };
 
 use super::{
-    Dispatcher, Queue, Trigger, attempt::Attempt, call::Calls, complete::Decision, deliver::Taken,
-    held::HeldDelivery, member::Member, settle::usage,
+    Dispatcher, Queue, Trigger,
+    attempt::Attempt,
+    call::Calls,
+    complete::Decision,
+    computing::{Run, Task},
+    deliver::Taken,
+    held::HeldDelivery,
+    host::Tools,
+    member::Member,
+    settle::usage,
 };
 
 /// The most deliveries of a row.
@@ -103,10 +111,19 @@ impl Drop for Place {
     }
 }
 
-/// A delivery that has started, and what the journal says of it, if that keeps it.
+/// A delivery that has started.
 struct Turn {
     start: Start,
-    taken: Option<Taken>,
+    what: What,
+}
+
+enum What {
+    /// The journal keeps it; what it says of it.
+    Journaled(Box<Taken>),
+    /// Its source keeps it, and it has begun.
+    Held(Arc<HeldDelivery>),
+    /// Its source keeps it. Whether it may begin is still to be seen.
+    Elsewhere,
 }
 
 /// A delivery whose handler has ended.
@@ -116,13 +133,20 @@ struct Finished {
     attempt: Attempt,
 }
 
-/// Those of a row that are completed together; none, once no more may come.
-struct Together(Mutex<Option<Vec<Finished>>>);
+/// What those of a row have in common. They count references to this alone: counts that all cores change
+/// have to be fetched from one another.
+struct Together {
+    dispatcher: Arc<Dispatcher>,
+    trigger: Arc<Trigger>,
+    tools: Arc<Tools>,
+    /// Those that are completed together; none, once no more may come.
+    finished: Mutex<Option<Vec<Finished>>>,
+}
 
 impl Together {
     /// Takes one in; it comes back if it is to go on by itself.
     fn join(&self, finished: Finished) -> Option<Finished> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         match all.as_mut() {
             Some(all) if finished.attempt.is_plain() => {
                 all.push(finished);
@@ -133,8 +157,18 @@ impl Together {
     }
 
     fn close(&self) -> Vec<Finished> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         all.take().unwrap_or_default()
+    }
+
+    async fn run(self: Arc<Self>, turn: Turn) {
+        let (this, start) = (&self.dispatcher, turn.start);
+        let run = this.run_or_join(turn, &self);
+        match this.unless_killed(run).await {
+            Some(Joined::Row) => {}
+            Some(Joined::Nobody(again)) => this.ended([start], again),
+            None => this.ended([start], None),
+        }
     }
 }
 
@@ -148,9 +182,11 @@ impl Dispatcher {
     ) {
         let Row { queue, seqs } = row;
         let starts = seqs.iter().map(|seq| Start::new(queue, *seq));
-        let turn = |(start, taken)| Turn { start, taken };
+        let turn = |(start, what)| Turn { start, what };
         let turns = if Queue::is_held(queue) {
-            starts.map(|start| turn((start, None))).collect()
+            let begun = self.begin_at_once(&seqs).into_iter();
+            let begun = begun.map(|held| held.map_or(What::Elsewhere, What::Held));
+            starts.zip(begun).map(turn).collect()
         } else {
             let mut taking = pin!(self.unless_killed(self.take_all(&seqs)));
             let taken = match timeout(LONG, &mut taking).await {
@@ -166,18 +202,14 @@ impl Dispatcher {
             let Some(all) = taken else {
                 return self.ended(starts, None);
             };
-            starts.zip(all.into_iter().map(Some)).map(turn).collect()
+            let all = all.into_iter().map(Box::new).map(What::Journaled);
+            starts.zip(all).map(turn).collect()
         };
         self.run_turns(turns, trigger, place).await;
     }
 
     /// Runs these, and completes those that end at once.
-    fn run_turns(
-        self: Arc<Self>,
-        turns: Vec<Turn>,
-        trigger: Arc<Trigger>,
-        place: Place,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn run_turns(self: Arc<Self>, turns: Vec<Turn>, trigger: Arc<Trigger>, place: Place) -> Run {
         Box::pin(async move {
             let mut turns = VecDeque::from(turns);
             loop {
@@ -207,17 +239,23 @@ impl Dispatcher {
         turns: &mut VecDeque<Turn>,
         trigger: &Arc<Trigger>,
     ) -> Vec<Finished> {
-        let together = Together(Mutex::new(Some(Vec::with_capacity(turns.len()))));
-        let (together, began) = (Arc::new(together), Instant::now());
+        let together = Arc::new(Together {
+            dispatcher: self.clone(),
+            trigger: trigger.clone(),
+            tools: self.tools(&trigger.function),
+            finished: Mutex::new(Some(Vec::with_capacity(turns.len()))),
+        });
+        let computes = &trigger.function.computes;
+        let began = Instant::now();
         let mut went_on = began;
         while let Some(turn) = turns.pop_front() {
-            let run = self
-                .clone()
-                .run_in_row(turn, trigger.clone(), together.clone());
-            let mut task = self.task(trigger, self.tasks.token(), run);
+            let mut run: Run = Box::pin(together.clone().run(turn));
             // Whoever computes does so elsewhere, and from its beginning.
-            if trigger.function.computes.expected() || !ends_at_once(&mut task).await {
-                task.spawn();
+            let ended = !computes.expected() && ends_at_once(&mut run).await;
+            let computed = tidemill_sandbox::computes();
+            if !ended {
+                let token = self.tasks.token();
+                Task::new(&self.computing, token, computes.clone(), run, computed).spawn();
             }
             let now = Instant::now();
             if now - began >= LONG {
@@ -233,29 +271,15 @@ impl Dispatcher {
         all
     }
 
-    async fn run_in_row(
-        self: Arc<Self>,
-        turn: Turn,
-        trigger: Arc<Trigger>,
-        together: Arc<Together>,
-    ) {
-        let start = turn.start;
-        let run = self.run_or_join(turn, &trigger, &together);
-        match self.unless_killed(run).await {
-            Some(Joined::Row) => {}
-            Some(Joined::Nobody(again)) => self.ended([start], again),
-            None => self.ended([start], None),
-        }
-    }
-
-    async fn run_or_join(&self, turn: Turn, trigger: &Trigger, together: &Together) -> Joined {
-        let start = turn.start;
+    async fn run_or_join(&self, turn: Turn, together: &Together) -> Joined {
+        let (trigger, start) = (&together.trigger, turn.start);
         let member = match self.begin_turn(turn, trigger).await {
             Ok(member) => member,
             Err(again) => return Joined::Nobody(again),
         };
         let running = member.running(start, trigger);
-        let Ok(attempt) = self.attempt(&[running], BTreeSet::new()).await else {
+        let tools = together.tools.clone();
+        let Ok(attempt) = self.attempt(tools, &[running], BTreeSet::new()).await else {
             // One event always has an answer.
             return Joined::Nobody(None);
         };
@@ -272,10 +296,15 @@ impl Dispatcher {
 
     /// Takes up a delivery whose turn has come. An error, if it does not run: when to look again, if at all.
     async fn begin_turn(&self, turn: Turn, trigger: &Trigger) -> Result<Member, Option<Waiting>> {
-        let Some(taken) = turn.taken else {
-            return Ok(Member::Held(self.take_up_held(turn.start.seq).await?));
+        let taken = match turn.what {
+            What::Journaled(taken) => taken,
+            What::Held(held) => {
+                self.prepare_held(&held).await?;
+                return Ok(Member::Held(held));
+            }
+            What::Elsewhere => return Ok(Member::Held(self.take_up_held(turn.start.seq).await?)),
         };
-        let mut delivery = Box::new(taken?);
+        let mut delivery = Box::new((*taken)?);
         let pinned = self.prepare(trigger, &mut delivery).await.ok_or(None)?;
         Ok(Member::Journaled(delivery, pinned))
     }
@@ -395,7 +424,7 @@ enum Joined {
 
 /// Whether it has ended, when it was polled once. It does not count as what its row may do before that yields:
 /// nobody is to leave a row because of those before it.
-async fn ends_at_once(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+async fn ends_at_once(future: &mut Run) -> bool {
     let mut future = pin!(unconstrained(future));
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
 }

@@ -55,7 +55,12 @@ impl<'c> Applier<'c> {
 
     /// Before the first unit of a transaction: of one that was taken back nothing is left.
     pub fn begin(&mut self) {
-        self.moves.clear();
+        self.moves.begin();
+    }
+
+    /// The transaction is durable.
+    pub fn committed(&mut self) {
+        self.moves.committed();
     }
 
     /// Applies a unit, or leaves everything as it is. `ran` milliseconds have passed since the start.

@@ -269,7 +269,7 @@ impl Checker<'_, '_> {
                     .iter()
                     .filter(same)
                     .any(|other| other.completed.contains(offset))
-                || !forgotten && self.moves.is_completed(self.sql, &step.of, *offset)?
+                || !forgotten && self.moves.is_completed(&step.of, *offset)
             {
                 return Ok(true);
             }

@@ -1,5 +1,6 @@
-//! The steps of partitions within one transaction. Many units take one each of the same few partitions, in any order:
-//! what they come to together is written once, at the end.
+//! The steps of partitions. Many units take one each of the same few partitions, in any order: what those of a
+//! transaction come to together is written once, at its end. What is stored is remembered from one transaction
+//! to the next, so that nobody asks SQLite for each offset: nobody else writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +9,21 @@ use rusqlite::{OptionalExtension, Result, params};
 use super::statements::Statements;
 use crate::{OffsetsMove, PartitionOf};
 
-/// The partitions that the transaction has looked at or moved so far.
+/// The partitions that were looked at or moved so far.
 #[derive(Default)]
-pub struct Moves(BTreeMap<PartitionOf, Moved>);
+pub struct Moves {
+    partitions: BTreeMap<PartitionOf, Moved>,
+    /// A transaction has begun and is not durable.
+    open: bool,
+}
 
 /// A partition, as the transaction has it.
 #[derive(Default)]
 struct Moved {
-    /// What is stored; none, if nothing is.
+    /// The watermark that is stored; none, if nothing is.
     stored: Option<i64>,
+    /// The offsets above it that are stored.
+    above: BTreeSet<i64>,
     /// What is to be stored in its place: the watermark and its stamp.
     to: Option<(i64, Option<i64>)>,
     /// Offsets that the transaction completes; what the watermark has passed in the end is not kept.
@@ -30,45 +37,51 @@ impl Moved {
 }
 
 impl Moves {
+    /// A transaction begins. Of one before that was taken back nothing is left.
+    pub fn begin(&mut self) {
+        if self.open {
+            self.partitions.clear();
+        }
+        self.open = true;
+    }
+
+    /// The transaction is durable.
+    pub fn committed(&mut self) {
+        self.open = false;
+    }
+
     /// Where the watermark stands.
     pub fn watermark(&mut self, sql: &mut Statements<'_>, of: &PartitionOf) -> Result<Option<i64>> {
-        if let Some(moved) = self.0.get(of) {
+        if let Some(moved) = self.partitions.get(of) {
             return Ok(moved.watermark());
         }
         let place = (&of.trigger, &of.group, &of.partition);
-        let stored = sql
-            .watermark
-            .query_row(place, |row| row.get(0))
-            .optional()?;
+        let watermark = sql.watermark.query_row(place, |row| row.get(0));
+        let stored = watermark.optional()?;
+        let above = sql.offsets_above.query_map(place, |row| row.get(0))?;
         let moved = Moved {
             stored,
+            above: above.collect::<Result<_>>()?,
             ..Moved::default()
         };
-        self.0.insert(of.clone(), moved);
+        self.partitions.insert(of.clone(), moved);
         Ok(stored)
     }
 
-    /// Whether this offset is completed, apart from where the watermark stands.
-    pub fn is_completed(
-        &self,
-        sql: &mut Statements<'_>,
-        of: &PartitionOf,
-        offset: i64,
-    ) -> Result<bool> {
-        let here = |moved: &Moved| moved.completed.contains(&offset);
-        if self.0.get(of).is_some_and(here) {
-            return Ok(true);
-        }
-        sql.offset_known
-            .exists((&of.trigger, &of.group, &of.partition, offset))
+    /// Whether this offset of a partition that was [looked at](Moves::watermark) is completed, apart from where
+    /// the watermark stands.
+    pub fn is_completed(&self, of: &PartitionOf, offset: i64) -> bool {
+        let here =
+            |moved: &Moved| moved.completed.contains(&offset) || moved.above.contains(&offset);
+        self.partitions.get(of).is_some_and(here)
     }
 
     /// Takes a step.
     pub fn step(&mut self, step: &OffsetsMove) {
-        let moved = match self.0.get_mut(&step.of) {
+        let moved = match self.partitions.get_mut(&step.of) {
             Some(moved) => moved,
             // It was forgotten.
-            None => self.0.entry(step.of.clone()).or_default(),
+            None => self.partitions.entry(step.of.clone()).or_default(),
         };
         if moved
             .watermark()
@@ -81,7 +94,7 @@ impl Moves {
 
     /// All that was known of it is gone.
     pub fn forget(&mut self, sql: &mut Statements<'_>, of: &PartitionOf) -> Result<()> {
-        self.0.remove(of);
+        self.partitions.remove(of);
         let place = (&of.trigger, &of.group, &of.partition);
         sql.forget_partition.execute(place)?;
         sql.forget_offsets.execute(place)?;
@@ -90,26 +103,26 @@ impl Moves {
 
     /// Writes what the steps come to.
     pub fn write(&mut self, sql: &mut Statements<'_>) -> Result<()> {
-        for (of, moved) in std::mem::take(&mut self.0) {
+        for (of, moved) in &mut self.partitions {
             let (trigger, group, partition) = (&of.trigger, &of.group, &of.partition);
-            if let Some((watermark, stamp)) = moved.to {
+            if let Some((watermark, stamp)) = moved.to.take() {
+                moved.stored = Some(watermark);
                 let row = params![trigger, group, partition, watermark, stamp];
                 sql.set_watermark.execute(row)?;
-                sql.forget_passed
-                    .execute((trigger, group, partition, watermark))?;
+                let above = moved.above.split_off(&watermark);
+                if !std::mem::replace(&mut moved.above, above).is_empty() {
+                    sql.forget_passed
+                        .execute((trigger, group, partition, watermark))?;
+                }
             }
             // What is below has nothing to be kept for.
-            let watermark = moved.watermark().unwrap_or(i64::MIN);
-            for offset in moved.completed.range(watermark..) {
+            let watermark = moved.stored.unwrap_or(i64::MIN);
+            for offset in std::mem::take(&mut moved.completed).split_off(&watermark) {
                 sql.set_offset
                     .execute((trigger, group, partition, offset))?;
+                moved.above.insert(offset);
             }
         }
         Ok(())
-    }
-
-    /// The transaction was taken back, and another one begins.
-    pub fn clear(&mut self) {
-        self.0.clear();
     }
 }

@@ -60,7 +60,7 @@ statements! {
     key_known: "SELECT 1 FROM keys WHERE trigger = ?1 AND key = ?2 AND expires > ?3";
     cursor: "SELECT at, definition FROM cursors WHERE schedule = ?1";
     watermark: "SELECT watermark FROM partitions WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
-    offset_known: "SELECT 1 FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3 AND at = ?4";
+    offsets_above: "SELECT at FROM completed WHERE trigger = ?1 AND consumers = ?2 AND partition = ?3";
 
     // Deliveries.
     insert_event: "INSERT INTO events (event, id, source, type, subject, time, datacontenttype, \

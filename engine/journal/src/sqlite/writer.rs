@@ -209,6 +209,7 @@ impl<'c> Writer<'c> {
         let written: Vec<&Unit> = written.map(|(unit, _)| unit).collect();
         self.applier.finish(&written, ran)?;
         self.applier.sql.commit.execute([])?;
+        self.applier.committed();
         // The commit is durable: whatever fails from here on must not deny it.
         if let Err(error) = self.measure() {
             self.fault(&error);

@@ -49,6 +49,24 @@ impl Dispatcher {
         Ok(held)
     }
 
+    /// Takes these out of the line to run, if nobody decides on them just now; none in place of one that is
+    /// [to be begun](Self::begin_held) by itself.
+    pub(in crate::dispatcher) fn begin_at_once(
+        &self,
+        places: &[Seq],
+    ) -> Vec<Option<Arc<HeldDelivery>>> {
+        let state = self.held.lock();
+        let begin = |place: &Seq| {
+            let held = state.deliveries.get(place)?;
+            let undecided = held.stage.try_lock().ok()?;
+            (*undecided != Stage::Over).then(|| {
+                held.running.store(true, Ordering::Relaxed);
+                held.clone()
+            })
+        };
+        places.iter().map(begin).collect()
+    }
+
     /// Takes a held delivery out of the line to run; none, if it is there no more.
     pub(in crate::dispatcher) async fn begin_held(&self, place: Seq) -> Option<Arc<HeldDelivery>> {
         let held = self.held.lock().deliveries.get(&place).cloned()?;

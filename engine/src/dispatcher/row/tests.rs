@@ -145,13 +145,14 @@ async fn if_one_was_settled_elsewhere_the_others_of_its_row_are_completed_all_th
     let mut all = Vec::new();
     for (&seq, taken) in seqs.iter().zip(dispatcher.take_all(&seqs).await) {
         let start = Start::new(queue, seq);
-        let taken = Some(taken);
-        let member = dispatcher.begin_turn(Turn { start, taken }, &trigger).await;
+        let what = What::Journaled(Box::new(taken));
+        let member = dispatcher.begin_turn(Turn { start, what }, &trigger).await;
         let Ok(member) = member else {
             panic!("it does not run");
         };
         let running = [member.running(start, &trigger)];
-        let attempt = dispatcher.attempt(&running, BTreeSet::new()).await;
+        let tools = dispatcher.tools(&trigger.function);
+        let attempt = dispatcher.attempt(tools, &running, BTreeSet::new()).await;
         let Ok(attempt) = attempt else {
             panic!("there is no answer");
         };
