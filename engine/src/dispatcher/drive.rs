@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     task::Poll,
     time::Duration,
@@ -19,7 +19,7 @@ use super::{
     Dispatcher, Queue, Trigger,
     call::Calls,
     computing::Task,
-    row::{Place, Row},
+    row::{Row, RowGuard},
 };
 use crate::clock;
 
@@ -66,8 +66,8 @@ impl Dispatcher {
                     [seq] => start(row.queue, seq),
                     _ => {
                         let trigger = table.trigger(row.queue).clone();
-                        let place = Place::new(self.clone());
-                        tasks.spawn(self.clone().run_row(row, trigger, place));
+                        let guard = RowGuard::new(self.clone());
+                        tasks.spawn(self.clone().run_row(row, trigger, guard));
                     }
                 }
             }
@@ -102,6 +102,7 @@ impl Dispatcher {
             return Drained { cut_off: 0 };
         }
         let cut_off = self.running();
+        self.killed.store(true, Ordering::Relaxed);
         self.kill.cancel();
         tasks.wait().await;
         self.release(true);
@@ -137,24 +138,27 @@ impl Dispatcher {
     /// Runs one delivery to the end of its attempt; what is cut off is pending still.
     pub(super) async fn run(self: Arc<Self>, queue: usize, seq: Seq, trigger: Arc<Trigger>) {
         let start = Start::new(queue, seq);
-        let again = async {
+        let again = pin!(async {
             match Queue::is_held(queue) {
                 true => self.run_outside(start, &trigger).await,
                 false => self.deliver(start, &trigger).await,
             }
-        };
+        });
         let again = self.unless_killed(again).await;
         self.ended([start], again.flatten());
     }
 
     /// Runs this to its end; none, if the drain has taken too long before.
-    pub(super) async fn unless_killed<T>(&self, run: impl Future<Output = T>) -> Option<T> {
-        if self.kill.is_cancelled() {
+    pub(super) async fn unless_killed<T>(
+        &self,
+        mut run: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        // Without the token's lock, which all share.
+        if self.killed.load(Ordering::Relaxed) {
             return None;
         }
-        // Where it is: it is large.
-        let (mut run, mut killed) = (pin!(run), pin!(self.kill.cancelled()));
-        // In this order: what does not have to wait leaves the token alone, which all share.
+        let mut killed = pin!(self.kill.cancelled());
+        // In this order: what does not have to wait leaves the token alone.
         poll_fn(|context| match run.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending => killed.as_mut().poll(context).map(|()| None),

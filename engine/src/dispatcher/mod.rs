@@ -117,6 +117,8 @@ pub struct Dispatcher {
     stop: CancellationToken,
     /// Ends running attempts when the drain has taken too long.
     kill: CancellationToken,
+    /// It has.
+    killed: AtomicBool,
     /// Set once, with the reason, if the engine cannot go on.
     broken: watch::Sender<Option<String>>,
 }
@@ -147,6 +149,7 @@ impl Dispatcher {
             locks: KeyLocks::default(),
             stop: parts.stop,
             kill: CancellationToken::new(),
+            killed: AtomicBool::new(false),
             broken: watch::Sender::new(None),
         })
     }

@@ -94,17 +94,17 @@ fn is_for_rows(queue: usize, seq: Seq) -> bool {
     }
 }
 
-/// The place of a row among those whose handlers run; when it is dropped, another one may begin.
-pub(super) struct Place(Arc<Dispatcher>);
+/// Counts a row among those whose handlers run; when it is dropped, another one may begin.
+pub(super) struct RowGuard(Arc<Dispatcher>);
 
-impl Place {
-    pub(super) fn new(of: Arc<Dispatcher>) -> Place {
+impl RowGuard {
+    pub(super) fn new(of: Arc<Dispatcher>) -> RowGuard {
         of.rows.fetch_add(1, Ordering::Relaxed);
-        Place(of)
+        RowGuard(of)
     }
 }
 
-impl Drop for Place {
+impl Drop for RowGuard {
     fn drop(&mut self) {
         self.0.rows.fetch_sub(1, Ordering::Relaxed);
         self.0.wake.notify_one();
@@ -163,7 +163,7 @@ impl Together {
 
     async fn run(self: Arc<Self>, turn: Turn) {
         let (this, start) = (&self.dispatcher, turn.start);
-        let run = this.run_or_join(turn, &self);
+        let run = pin!(this.run_or_join(turn, &self));
         match this.unless_killed(run).await {
             Some(Joined::Row) => {}
             Some(Joined::Nobody(again)) => this.ended([start], again),
@@ -178,7 +178,7 @@ impl Dispatcher {
         self: Arc<Self>,
         row: Row,
         trigger: Arc<Trigger>,
-        mut place: Place,
+        mut guard: RowGuard,
     ) {
         let Row { queue, seqs } = row;
         let starts = seqs.iter().map(|seq| Start::new(queue, *seq));
@@ -188,14 +188,15 @@ impl Dispatcher {
             let begun = begun.map(|held| held.map_or(What::Elsewhere, What::Held));
             starts.zip(begun).map(turn).collect()
         } else {
-            let mut taking = pin!(self.unless_killed(self.take_all(&seqs)));
+            let all = pin!(self.take_all(&seqs));
+            let mut taking = pin!(self.unless_killed(all));
             let taken = match timeout(LONG, &mut taking).await {
                 Ok(taken) => taken,
                 Err(_) => {
                     // The journal takes its time, which others may use.
-                    drop(place);
+                    drop(guard);
                     let taken = taking.await;
-                    place = Place::new(self.clone());
+                    guard = RowGuard::new(self.clone());
                     taken
                 }
             };
@@ -205,17 +206,17 @@ impl Dispatcher {
             let all = all.into_iter().map(Box::new).map(What::Journaled);
             starts.zip(all).map(turn).collect()
         };
-        self.run_turns(turns, trigger, place).await;
+        self.run_turns(turns, trigger, guard).await;
     }
 
     /// Runs these, and completes those that end at once.
-    fn run_turns(self: Arc<Self>, turns: Vec<Turn>, trigger: Arc<Trigger>, place: Place) -> Run {
+    fn run_turns(self: Arc<Self>, turns: Vec<Turn>, trigger: Arc<Trigger>, guard: RowGuard) -> Run {
         Box::pin(async move {
             let mut turns = VecDeque::from(turns);
             loop {
                 let all = self.run_a_while(&mut turns, &trigger).await;
                 if turns.is_empty() {
-                    drop(place);
+                    drop(guard);
                     return self.complete_together(&trigger, all).await;
                 }
                 let (completes, of) = (self.clone(), trigger.clone());
@@ -224,8 +225,8 @@ impl Dispatcher {
                 if self.rows.load(Ordering::Relaxed) < self.cores && turns.len() > 1 {
                     // Other cores have nothing to do.
                     let half = turns.split_off(turns.len() / 2);
-                    let place = Place::new(self.clone());
-                    let run = self.clone().run_turns(half.into(), trigger.clone(), place);
+                    let guard = RowGuard::new(self.clone());
+                    let run = self.clone().run_turns(half.into(), trigger.clone(), guard);
                     self.tasks.spawn(run);
                 }
                 yield_now().await;
@@ -290,7 +291,10 @@ impl Dispatcher {
         };
         match together.join(finished) {
             None => Joined::Row,
-            Some(finished) => Joined::Nobody(self.complete_alone(trigger, finished).await),
+            // In a box, as all that few come to: the others would carry its room with them.
+            Some(finished) => {
+                Joined::Nobody(Box::pin(self.complete_alone(trigger, finished)).await)
+            }
         }
     }
 
@@ -302,7 +306,10 @@ impl Dispatcher {
                 self.prepare_held(&held).await?;
                 return Ok(Member::Held(held));
             }
-            What::Elsewhere => return Ok(Member::Held(self.take_up_held(turn.start.seq).await?)),
+            What::Elsewhere => {
+                let held = Box::pin(self.take_up_held(turn.start.seq)).await?;
+                return Ok(Member::Held(held));
+            }
         };
         let mut delivery = Box::new((*taken)?);
         let pinned = self.prepare(trigger, &mut delivery).await.ok_or(None)?;
@@ -327,10 +334,11 @@ impl Dispatcher {
             return;
         }
         let starts: Vec<Start> = starts_of(&all).collect();
-        match self
-            .unless_killed(self.commit_together(trigger, &all))
-            .await
-        {
+        let committed = {
+            let commit = pin!(self.commit_together(trigger, &all));
+            self.unless_killed(commit).await
+        };
+        match committed {
             Some(true) => {
                 self.metrics.settled_all(&trigger.name, "ok", all.len());
                 self.completed_held(&held_of(&all));
@@ -339,7 +347,7 @@ impl Dispatcher {
             Some(false) => {
                 for finished in all {
                     let start = finished.start;
-                    let alone = self.complete_alone(trigger, finished);
+                    let alone = pin!(self.complete_alone(trigger, finished));
                     let again = self.unless_killed(alone).await;
                     self.ended([start], again.flatten());
                 }

@@ -94,7 +94,11 @@ async fn run_orders(engine: &Engine, dir: &TempDir, pending: u64) {
     let trigger = dispatcher.table.load().trigger(queue).clone();
     dispatcher
         .clone()
-        .run_row(Row { queue, seqs }, trigger, Place::new(dispatcher.clone()))
+        .run_row(
+            Row { queue, seqs },
+            trigger,
+            RowGuard::new(dispatcher.clone()),
+        )
         .await;
     until("all but the sleeper have ended", || {
         dispatcher.running() == 1
@@ -171,6 +175,26 @@ async fn if_one_was_settled_elsewhere_the_others_of_its_row_are_completed_all_th
     dispatcher.complete_together(&trigger, all).await;
     assert_eq!(engine.pending().await, 0);
     assert_eq!(dispatcher.running(), 0);
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_while_all_cores_have_rows_waits_for_one_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::start(&dir).await;
+    let dispatcher = &engine.parts.dispatcher;
+    let rows = (0..dispatcher.cores).map(|_| RowGuard::new(dispatcher.clone()));
+    let mut rows: Vec<RowGuard> = rows.collect();
+    let order = r#"{ "do": "ok" }"#;
+    let waits = engine.hold("amqp:broker/many", "1", None, order.to_owned());
+    // Time for whoever would be wrong to be.
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    assert_eq!(dispatcher.running(), 0);
+    drop(rows.pop());
+    assert_eq!(waits.await.unwrap(), Settlement::Settle);
+    drop(rows);
     engine.stop().await;
 }
 

@@ -4,18 +4,11 @@
 
 mod floor;
 
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tidemill::{
     assemble::{self, Assembled, Selection, StartErrors},
     dispatcher::intake::EngineIntake,
@@ -122,29 +115,30 @@ amqp = {{ connection = "memory", queue = "work" }}
     })
 }
 
-/// Holds so many events, and returns when all are settled.
+/// Holds so many events, and returns when all are settled. One task, as connectors do it: what is settled
+/// makes room for as many, which are held together.
 async fn hold(intake: &Arc<EngineIntake>, events: u64) -> Result<()> {
-    let next = Arc::new(AtomicU64::new(0));
+    let intake = intake.clone();
     let data = Bytes::from(vec![b'x'; BYTES]);
-    let holders: Vec<_> = (0..HELD)
-        .map(|_| {
-            let (intake, next, data) = (intake.clone(), next.clone(), data.clone());
-            tokio::spawn(async move {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= events {
-                        return Ok(());
-                    }
-                    let settlement = intake.hold(held(n, data.clone())).await;
-                    ensure!(settlement == Settlement::Settle, "the engine stopped");
-                }
-            })
-        })
-        .collect();
-    for holder in holders {
-        holder.await.context("a holder broke")??;
-    }
-    Ok(())
+    let source = async move {
+        let (mut next, mut holding) = (0, FuturesUnordered::new());
+        loop {
+            let room = HELD.saturating_sub(holding.len()) as u64;
+            let until = events.min(next + room);
+            let new = (next..until).map(|n| held(n, data.clone())).collect();
+            holding.extend(intake.hold_all(new));
+            next = until;
+            let Some(first) = holding.next().await else {
+                return Ok(());
+            };
+            let mut settled = Some(first);
+            while let Some(settlement) = settled {
+                ensure!(settlement == Settlement::Settle, "the engine stopped");
+                settled = holding.next().now_or_never().flatten();
+            }
+        }
+    };
+    tokio::spawn(source).await.context("the source broke")?
 }
 
 fn held(n: u64, data: Bytes) -> Held {
