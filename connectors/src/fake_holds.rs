@@ -142,9 +142,7 @@ impl Fake {
             Ok(f(inner))
         })
     }
-}
 
-impl Fake {
     fn hold_one(&self, held: Held) -> BoxFuture<'_, Settlement> {
         assert_eq!(held.position.is_some(), is_log(&held.source));
         let (n, answer) = self.with(|inner| {

@@ -152,7 +152,6 @@ impl Dispatcher {
             }
         }
         let done: Vec<&HeldDelivery> = done.iter().map(|held| &**held).collect();
-        self.metrics.settled_all(&trigger.name, "ok", done.len());
         self.completed_held(&done);
         for (member, ran) in ended {
             again.extend(self.settle_member(trigger, &member, ran).await);

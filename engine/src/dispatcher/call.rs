@@ -193,7 +193,7 @@ impl Dispatcher {
             true => {
                 let trigger = table.trigger(queue).clone();
                 let run = self.clone().run(queue, waiting.seq, trigger.clone());
-                self.task(&trigger, token, run).here().await;
+                self.task(&trigger, token, Box::pin(run)).here().await;
             }
             false => self.wake.notify_one(),
         }

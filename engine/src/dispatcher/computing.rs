@@ -69,18 +69,16 @@ struct Rest {
 }
 
 impl Task {
-    /// `computed`, if it was polled before and did.
     pub(super) fn new(
         computing: &Arc<Computing>,
         token: TaskTrackerToken,
         computes: Arc<Computes>,
         run: Run,
-        computed: bool,
     ) -> Task {
         let rest = Rest {
             run,
             computes,
-            computed,
+            computed: false,
             _token: token,
         };
         Task {
@@ -90,7 +88,15 @@ impl Task {
     }
 
     /// Runs it in a task of its own.
-    pub(super) fn spawn(mut self) {
+    pub(super) fn spawn(self) {
+        self.go_on(false);
+    }
+
+    /// Runs the rest of it in a task of its own; `computed`, if what was polled of it did.
+    pub(super) fn go_on(mut self, computed: bool) {
+        if let Some(rest) = &mut self.rest {
+            rest.computed = computed;
+        }
         if !self.moves_if(|rest| rest.computed || rest.computes.expected()) {
             tokio::spawn(self);
         }

@@ -63,8 +63,7 @@ impl Dispatcher {
         } else {
             return Ok(delivery);
         };
-        let size = delivery.event.size();
-        let seq = delivery.seq;
+        let (seq, size) = (delivery.seq, delivery.event.size());
         Err(Some(Waiting { seq, due, size }))
     }
 

@@ -18,7 +18,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{
     Dispatcher, Queue, Trigger,
     call::Calls,
-    computing::Task,
+    computing::{Run, Task},
     row::{Row, RowGuard},
 };
 use crate::clock;
@@ -59,7 +59,7 @@ impl Dispatcher {
             let start = |queue, seq| {
                 let trigger = table.trigger(queue).clone();
                 let run = self.clone().run(queue, seq, trigger.clone());
-                self.task(&trigger, tasks.token(), run).spawn();
+                self.task(&trigger, tasks.token(), Box::pin(run)).spawn();
             };
             for row in rows {
                 match row.seqs[..] {
@@ -77,7 +77,7 @@ impl Dispatcher {
                 Step::StartBatch { queue, seqs } => {
                     let trigger = table.trigger(queue).clone();
                     let run = self.clone().run_together(queue, seqs, trigger.clone());
-                    self.task(&trigger, tasks.token(), run).spawn();
+                    self.task(&trigger, tasks.token(), Box::pin(run)).spawn();
                 }
                 Step::Load {
                     queue,
@@ -111,14 +111,9 @@ impl Dispatcher {
     }
 
     /// The task of what the dispatch has started.
-    pub(super) fn task(
-        &self,
-        trigger: &Trigger,
-        token: TaskTrackerToken,
-        run: impl Future<Output = ()> + Send + 'static,
-    ) -> Task {
+    pub(super) fn task(&self, trigger: &Trigger, token: TaskTrackerToken, run: Run) -> Task {
         let computes = trigger.function.computes.clone();
-        Task::new(&self.computing, token, computes, Box::pin(run), false)
+        Task::new(&self.computing, token, computes, run)
     }
 
     async fn wait(&self, until: Option<Timestamp>, now: Timestamp) {

@@ -109,7 +109,7 @@ pub struct Dispatcher {
     dispatch: Mutex<Dispatch>,
     /// How many rows run handlers, or are about to.
     rows: AtomicUsize,
-    /// What the engine may use of them.
+    /// How many cores the engine may use.
     cores: usize,
     /// Wakes the driver: something arrived or ended.
     wake: Notify,

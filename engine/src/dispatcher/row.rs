@@ -29,16 +29,8 @@ use tokio::{
 };
 
 use super::{
-    Dispatcher, Queue, Trigger,
-    attempt::Attempt,
-    call::Calls,
-    complete::Decision,
-    computing::{Run, Task},
-    deliver::Taken,
-    held::HeldDelivery,
-    host::Tools,
-    member::Member,
-    settle::usage,
+    Dispatcher, Queue, Trigger, attempt::Attempt, call::Calls, complete::Decision, computing::Run,
+    deliver::Taken, held::HeldDelivery, host::Tools, member::Member, settle::usage,
 };
 
 /// The most deliveries of a row.
@@ -256,7 +248,7 @@ impl Dispatcher {
             let computed = tidemill_sandbox::computes();
             if !ended {
                 let token = self.tasks.token();
-                Task::new(&self.computing, token, computes.clone(), run, computed).spawn();
+                self.task(trigger, token, run).go_on(computed);
             }
             let now = Instant::now();
             if now - began >= LONG {
@@ -340,8 +332,10 @@ impl Dispatcher {
         };
         match committed {
             Some(true) => {
-                self.metrics.settled_all(&trigger.name, "ok", all.len());
-                self.completed_held(&held_of(&all));
+                match &held_of(&all)[..] {
+                    [] => self.metrics.settled_all(&trigger.name, "ok", all.len()),
+                    held => self.completed_held(held),
+                }
                 self.tell_together(trigger, all);
             }
             Some(false) => {

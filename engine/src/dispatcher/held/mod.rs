@@ -75,7 +75,6 @@ struct Entry {
     /// The triggers that have completed it already.
     closed: Vec<usize>,
     common: Common,
-    now: Timestamp,
 }
 
 impl Entry {
@@ -141,7 +140,7 @@ impl Dispatcher {
             let stopped = stopped || entry.is_unheard(&table);
             let deliveries = match stopped {
                 true => Vec::new(),
-                false => self.stand(&mut state, &table, entry, &mut ready),
+                false => self.stand(&mut state, &table, entry, now, &mut ready),
             };
             Tickets {
                 dispatcher: self,
@@ -178,16 +177,17 @@ impl Dispatcher {
             },
             source,
             accepted,
-            now,
         }
     }
 
-    /// Has the deliveries of an event stand in line. Those that wait for them, and whose turn it is.
+    /// Has the deliveries of an event stand in line, and gives those that its source is to wait for. `ready` gets
+    /// those whose turn it is.
     fn stand(
         &self,
         state: &mut State,
         table: &Table,
         entry: Entry,
+        now: Timestamp,
         ready: &mut Vec<(usize, Waiting)>,
     ) -> Vec<Arc<HeldDelivery>> {
         let Entry {
@@ -195,7 +195,6 @@ impl Dispatcher {
             accepted,
             closed,
             common,
-            now,
         } = entry;
         let (mut mine, mut deliveries) = (Vec::new(), Vec::new());
         if let Some(Accepted {

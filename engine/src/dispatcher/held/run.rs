@@ -165,10 +165,7 @@ impl Dispatcher {
         ran: Ran,
     ) -> Option<Waiting> {
         match ran {
-            Ran::Committed(_) => {
-                self.metrics.settled(&trigger.name, "ok");
-                self.completed_held(&[held]);
-            }
+            Ran::Committed(_) => self.completed_held(&[held]),
             Ran::Duplicate => Box::pin(self.over(held, "duplicate")).await,
             Ran::Failed(ended) => Box::pin(self.held_failed(trigger, held, &ended)).await,
             Ran::Again => {
@@ -188,6 +185,10 @@ impl Dispatcher {
 
     /// Tells the sources that these of one trigger are done, and makes way for the next in line.
     pub(in crate::dispatcher) fn completed_held(&self, all: &[&HeldDelivery]) {
+        if let Some(first) = all.first() {
+            let trigger = &first.delivery.trigger;
+            self.metrics.settled_all(trigger, "ok", all.len());
+        }
         for held in all {
             self.settle_at_source(held);
         }

@@ -1,5 +1,7 @@
 //! Rows: how they are made, and how each delivery of one comes to its end.
 
+use std::collections::HashMap;
+
 use tempfile::TempDir;
 use tidemill_core::{
     dispatch::QueueSettings,
@@ -11,7 +13,7 @@ use tidemill_journal::{Journal as _, Settle};
 use super::*;
 use crate::dispatcher::testing::{Engine, StandsStill, held, until, value};
 
-/// A trigger's queues; of those that are held, so many wait.
+/// The queues of two triggers; of those of the first that are held, so many wait.
 fn dispatch(waiting: u64) -> (Dispatch, usize) {
     let settings = QueueSettings {
         gate: 0,
@@ -19,7 +21,7 @@ fn dispatch(waiting: u64) -> (Dispatch, usize) {
         held: true,
         batch: None,
     };
-    let mut dispatch = Dispatch::new(&[settings; 3], &[1000], 1000);
+    let mut dispatch = Dispatch::new(&[settings; 6], &[1000], 1000);
     let queue = Queue::Held.of(0);
     for n in 0..waiting {
         let (seq, due, size) = (2 * n as Seq + 1, Timestamp(0), 1);
@@ -55,6 +57,34 @@ fn rows_grow_with_what_runs() {
     assert_eq!(sizes.iter().sum::<usize>(), 500);
     assert!(sizes.contains(&MOST), "{sizes:?}");
     assert!(sizes.iter().all(|size| *size <= MOST), "{sizes:?}");
+}
+
+#[test]
+fn rows_of_several_triggers_grow_side_by_side() {
+    let (mut dispatch, queue) = dispatch(40);
+    let (due, other) = (Timestamp(0), Queue::Held.of(1));
+    for n in 0..20 {
+        let (seq, size) = (1001 + 2 * n, 1);
+        dispatch.arrived(other, Waiting { seq, due, size });
+    }
+    // Less than all that wait, and more than a turn of each queue.
+    let mut started = HashMap::new();
+    for _ in 0..20 {
+        let Step::Start { queue, .. } = dispatch.next(due) else {
+            panic!("all wait to start");
+        };
+        *started.entry(queue).or_default() += 1;
+    }
+    let (rows, step) = Row::next(&mut dispatch, due, 1);
+    assert_eq!((rows.len(), step), (2, None), "{rows:?}");
+    for row in &rows {
+        *started.entry(row.queue).or_default() += row.seqs.len();
+    }
+    assert_eq!(started.values().sum::<usize>(), 40);
+    assert!(
+        started[&queue].abs_diff(started[&other]) <= 8,
+        "{started:?}"
+    );
 }
 
 #[test]
