@@ -95,18 +95,23 @@ fn warm_instances_serve_one_event_each_unless_they_are_reused() {
     engine.stop();
 }
 
-/// How far behind others the kernel puts the threads for those that compute.
-fn computing(engine: &Engine) -> Vec<i64> {
+/// A field of what the kernel tells of each thread of this name; the first one is its number.
+fn threads(engine: &Engine, name: &str, field: usize) -> Vec<i64> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", engine.pid())).expect("it runs");
     let read = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).ok();
     let stats = tasks.filter_map(|task| read(task.ok()?));
-    let computing = stats.filter(|stat| stat.contains("(computing)"));
-    // Two fields are before the state, and nice is the nineteenth.
-    let nice = computing.filter_map(|stat| {
-        let (_, rest) = stat.rsplit_once(") ")?;
-        rest.split(' ').nth(16)?.parse().ok()
+    let fields = stats.filter_map(|stat| {
+        let (named, rest) = stat.rsplit_once(") ")?;
+        let value = rest.split(' ').nth(field - 3)?.parse().ok();
+        value.filter(|_| named.ends_with(&format!("({name}")))
     });
-    nice.collect()
+    fields.collect()
+}
+
+/// How far behind others the kernel puts the threads for those that compute.
+fn computing(engine: &Engine) -> Vec<i64> {
+    const NICE: usize = 19;
+    threads(engine, "computing", NICE)
 }
 
 #[test]
@@ -129,5 +134,33 @@ fn handlers_that_compute_do_so_behind_all_others() {
     for _ in 0..20 {
         assert_eq!(client.post("/ask", &[], r#"{ "do": "ok" }"#).status, 204);
     }
+    engine.stop();
+}
+
+/// However short they are: many of them keep others waiting as one long one does.
+#[test]
+fn handlers_that_compute_for_less_than_a_tick_do_so_behind_all_others() {
+    const USER: usize = 14;
+    let site = Site::new(&config(""));
+    let engine = site.start();
+    let client = client(&engine);
+    let used = |name| threads(&engine, name, USER).iter().sum::<i64>();
+    let [home, away] = ["tokio-rt-worker", "computing"].map(|name| move || used(name));
+    let before = home();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..40 {
+                    let order = r#"{ "do": "compute", "count": 800 }"#;
+                    assert_eq!(client.post("/ask", &[], order).status, 204);
+                }
+            });
+        }
+    });
+    let (home, away) = (home() - before, away());
+    assert!(
+        away > home,
+        "{away} ticks of a clock there, and {home} among all others"
+    );
     engine.stop();
 }

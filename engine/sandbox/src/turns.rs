@@ -13,7 +13,8 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Who has used up a tick computes, if so much of it was its own: the kernel may have run others meanwhile.
+/// Who has used up a tick computes, if it has had so much of a core by then without waiting for anything: in that
+/// tick and those before it, for behind others it may get little of each.
 const COMPUTING: Duration = Duration::from_micros(500);
 
 /// The turns of a function.
@@ -35,6 +36,8 @@ struct State {
     mine: Option<OwnedSemaphorePermit>,
     /// What its thread had used of a core when it got the turn.
     since: Duration,
+    /// What it has had of cores in its earlier turns, one right after the other.
+    used: Duration,
     /// It lets others go first, and keeps the turn meanwhile.
     yields: bool,
 }
@@ -43,8 +46,8 @@ thread_local! {
     static COMPUTES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether an attempt that this thread polled has used up a whole tick just now. To be asked after each
-/// poll: it is no longer so then.
+/// Whether an attempt that this thread polled computes: it has used up a tick just now. To be asked after
+/// each poll: it is no longer so then.
 pub fn computes() -> bool {
     COMPUTES.take()
 }
@@ -72,13 +75,17 @@ impl Turns {
 impl Turn {
     /// Lets everybody else go first, and then waits for the next turn.
     pub(crate) async fn next(self) {
-        {
+        let used = {
             let mut state = self.lock();
-            // It had the turn, and has waited for nothing since: the thread is the same.
-            let used = || cpu_time().saturating_sub(state.since);
-            COMPUTES.set(state.mine.is_some() && used() >= COMPUTING);
+            if state.mine.is_some() {
+                // It has waited for nothing since it got the turn: the thread is the same.
+                let used = cpu_time().saturating_sub(state.since);
+                state.used += used;
+            }
+            COMPUTES.set(state.used >= COMPUTING);
             state.yields = true;
-        }
+            state.used
+        };
         // Behind all other tasks, and behind the runtime's own look at timers and sockets, so that no
         // guest keeps its neighbours from running. (A plain wake-up would put it before that look, which
         // then comes once in 61 ticks.)
@@ -90,6 +97,7 @@ impl Turn {
         *self.lock() = State {
             mine: next,
             since: cpu_time(),
+            used,
             yields: false,
         };
     }
@@ -99,7 +107,7 @@ impl Turn {
     pub(crate) fn pause(&self) {
         let mut state = self.lock();
         if !state.yields {
-            drop(state.mine.take());
+            *state = State::default();
         }
     }
 

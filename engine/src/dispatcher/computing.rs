@@ -2,8 +2,8 @@
 //! core, which the kernel lets run behind all others. So whoever computes takes what is left of the cores,
 //! and whatever only has to be started, answered or committed waits for nobody's tick.
 //!
-//! An attempt moves there once its guest has used up a whole tick, and the next ones of its function begin
-//! there.
+//! An attempt moves there once its guest has used up a whole tick. Those of a function whose last ones kept a
+//! thread for long, even if for less than a tick, begin there.
 
 use std::{
     future::Future,
@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use rustix::process::nice;
@@ -21,9 +22,14 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::intake::ToTheEnd;
 
-/// How many attempts of a function begin there after one that computed: none of them may, if the cores
-/// were busy with others.
-const REMEMBERED: u32 = 16;
+/// Who keeps a thread for so long at once computes.
+const LONG: Duration = Duration::from_micros(500);
+
+/// How a function is judged by its attempts: each that computed counts for so many that did not, so that it is
+/// known by one of four, and not by one of a hundred, which the kernel may have held up. From half of the most
+/// on its attempts are expected to compute.
+const COMPUTED: u32 = 4;
+const MOST: u32 = 16;
 
 /// How far behind others the kernel puts a thread: it gives it a tenth of a core that both want.
 const NICE: i32 = 10;
@@ -38,7 +44,7 @@ pub fn step_back() {
 #[derive(Default)]
 pub(super) struct Computing(OnceLock<Option<Runtime>>);
 
-/// Whether a function's attempts compute: how many are still to begin there.
+/// Whether a function's attempts compute, judged by the last ones.
 #[derive(Debug, Default)]
 pub struct Computes(AtomicU32);
 
@@ -130,6 +136,7 @@ impl Future for Task {
         let Some(rest) = &mut this.rest else {
             return Poll::Ready(());
         };
+        let began = Instant::now();
         let poll = {
             let _home = match &this.place {
                 Place::Home(_) => None,
@@ -138,7 +145,7 @@ impl Future for Task {
             rest.run.as_mut().poll(context)
         };
         let computes = tidemill_sandbox::computes();
-        rest.computed |= computes;
+        rest.computed |= computes || began.elapsed() >= LONG;
         if poll.is_ready() {
             rest.computes.ended(rest.computed);
             return Poll::Ready(());
@@ -178,17 +185,48 @@ impl Drop for Computing {
 
 impl Computes {
     pub(super) fn expected(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.0.load(Ordering::Relaxed) >= MOST / 2
+    }
+
+    /// An attempt has ended that kept its thread for so long at once.
+    pub(super) fn ended_after(&self, time: Duration) {
+        self.ended(time >= LONG);
     }
 
     fn ended(&self, computed: bool) {
         let was = self.0.load(Ordering::Relaxed);
+        let is = match computed {
+            true => (was + COMPUTED).min(MOST),
+            false => was.saturating_sub(1),
+        };
         // Those that never compute, which are most, leave the memory that they share alone. That two who end
         // together may count as one does no harm.
-        match computed {
-            true if was != REMEMBERED => self.0.store(REMEMBERED, Ordering::Relaxed),
-            false if was > 0 => self.0.store(was - 1, Ordering::Relaxed),
-            _ => {}
+        if is != was {
+            self.0.store(is, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected_after(attempts: impl IntoIterator<Item = bool>) -> bool {
+        let computes = Computes::default();
+        attempts
+            .into_iter()
+            .for_each(|computed| computes.ended(computed));
+        computes.expected()
+    }
+
+    #[test]
+    fn a_function_is_judged_by_its_last_attempts() {
+        let every = |n: usize| (0..1000).map(move |at| at % n == n - 1);
+        assert!(!expected_after([true]));
+        assert!(expected_after([true, true]));
+        assert!(expected_after(every(4)));
+        assert!(!expected_after(every(6)));
+        let then_none = every(1).chain([false; MOST as usize]);
+        assert!(!expected_after(then_none));
     }
 }

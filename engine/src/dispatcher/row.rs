@@ -240,7 +240,7 @@ impl Dispatcher {
         });
         let computes = &trigger.function.computes;
         let began = Instant::now();
-        let mut went_on = began;
+        let (mut went_on, mut last) = (began, began);
         while let Some(turn) = turns.pop_front() {
             let mut run: Run = Box::pin(together.clone().run(turn));
             // Whoever computes does so elsewhere, and from its beginning.
@@ -251,6 +251,9 @@ impl Dispatcher {
                 self.task(trigger, token, run).go_on(computed);
             }
             let now = Instant::now();
+            if ended {
+                computes.ended_after(now - last);
+            }
             if now - began >= LONG {
                 break;
             }
@@ -258,6 +261,7 @@ impl Dispatcher {
                 yield_now().await;
                 went_on = Instant::now();
             }
+            last = went_on.max(now);
         }
         let all = together.close();
         self.make_room(starts_of(&all));

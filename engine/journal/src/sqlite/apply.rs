@@ -91,11 +91,15 @@ impl<'c> Applier<'c> {
         let expire = || units.iter().filter_map(|unit| unit.expire);
         let more: usize = expire().map(|expire| expire.limit).sum();
         let limit = int(units.len() * 2 + SWEPT + more);
-        self.sql.sweep_event_ids.execute([running, limit])?;
+        if self.sql.has_expired_event_ids.exists([running])? {
+            self.sql.sweep_event_ids.execute([running, limit])?;
+        }
         // The units bring the time that keys are measured by.
         let keys = units.iter().flat_map(|unit| &unit.keys);
         let times = keys.map(|key| key.completed.0);
-        if let Some(now) = times.chain(expire().map(|expire| expire.now.0)).max() {
+        if let Some(now) = times.chain(expire().map(|expire| expire.now.0)).max()
+            && self.sql.has_expired_keys.exists([now])?
+        {
             self.sql.sweep_keys.execute([now, limit])?;
         }
         for expire in expire() {

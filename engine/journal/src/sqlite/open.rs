@@ -27,8 +27,9 @@ const MIGRATIONS: &[&str] = &[
 /// second; damage in larger ones is found when the damaged page is used.
 const CHECKED_BYTES: u64 = 64 << 20;
 
-/// What the writer keeps of the file in memory, in KiB.
-const CACHE_KIB: i64 = 64 << 10;
+/// What the writer keeps of the file in memory, in KiB: the upper levels of what is sorted, and where it wrote last.
+/// The kernel has the rest, and a page that is used again costs less than a new one.
+const CACHE_KIB: i64 = 16 << 10;
 
 /// How far the log of changes is cut back once it has been carried over into the file.
 const LOG_KEPT_BYTES: i64 = 64 << 20;

@@ -131,6 +131,12 @@ fn probe(event: Event) -> Result<Option<Reply>, Failure> {
         "spin" => loop {
             black_box(());
         },
+        "compute" => {
+            for step in 0..order.count * 1000 {
+                black_box(step);
+            }
+            return Ok(None);
+        }
         "busy" => {
             let end = clock::monotonic() + Duration::from_millis(order.ms);
             while clock::monotonic() < end {}
