@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response, StatusCode, Version, body::Incoming, header, http::request::Parts};
-use serde_json::json;
+use serde::Serialize;
 use tidemill_config::plan::Mode;
 use tidemill_core::intake::{Call, Calls, Mark, Offer, Receipt};
 use tokio::{sync::Semaphore, time::Instant};
@@ -25,6 +25,12 @@ use super::{
     route::{Path, Paths, single},
     tuning::Tuning,
 };
+
+/// What a client is told whose event is durable.
+#[derive(Serialize)]
+struct Accepted<'a> {
+    id: &'a str,
+}
 
 /// What all connections have in common.
 pub(super) struct Server {
@@ -122,7 +128,7 @@ impl Server {
                 match self.intake.offer(offer).await? {
                     Receipt::Accepted { .. } | Receipt::Duplicate => Ok(refusal::json_response(
                         StatusCode::ACCEPTED,
-                        &json!({ "id": id }),
+                        &Accepted { id: &id },
                     )),
                     Receipt::Reused => Err(refusal::reused()),
                 }

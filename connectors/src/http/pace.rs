@@ -1,6 +1,5 @@
-//! A connection whose client must not be slow: a head that does not come to its end, and an answer
-//! that is not read, end it. How long it may be silent between requests, and how slow bodies may
-//! be, is decided elsewhere.
+//! A connection whose client must not be slow: a head that does not come to its end, an answer that is not
+//! read, and a long silence between requests end it. How slow bodies may be is decided elsewhere.
 
 use std::{
     future::Future,
@@ -10,14 +9,14 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep_until},
 };
 
 use super::tuning::Tuning;
@@ -54,13 +53,18 @@ pub(super) struct Paced {
     stream: TcpStream,
     phase: Phase,
     head: Limit,
+    idle: Limit,
     write: Limit,
 }
 
 /// A time that runs while something is pending.
 struct Limit {
     time: Duration,
-    running: Option<Pin<Box<Sleep>>>,
+    /// When it is up, while it runs.
+    until: Option<Instant>,
+    /// Set for one of the waits so far. It goes off early for a later one, and is then set anew: cheaper than to
+    /// set it for each, of which nearly all end in time.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
@@ -69,6 +73,7 @@ impl Paced {
             stream,
             phase,
             head: Limit::new(tuning.head),
+            idle: Limit::new(tuning.idle),
             write: Limit::new(tuning.unread),
         }
     }
@@ -82,7 +87,7 @@ impl Paced {
         if written.is_pending() {
             return self.write.check(cx);
         }
-        self.write.running = None;
+        self.write.stop();
         written
     }
 }
@@ -91,18 +96,29 @@ impl Limit {
     fn new(time: Duration) -> Limit {
         Limit {
             time,
-            running: None,
+            until: None,
+            timer: None,
         }
     }
 
     /// Pending, until its time is up.
     fn check<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let time = self.time;
-        let running = self.running.get_or_insert_with(|| Box::pin(sleep(time)));
-        match running.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        let until = *self.until.get_or_insert_with(|| Instant::now() + time);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= until {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            timer.as_mut().reset(until);
         }
+    }
+
+    fn stop(&mut self) {
+        self.until = None;
     }
 }
 
@@ -115,14 +131,17 @@ impl AsyncRead for Paced {
         let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, into);
         let phase = self.phase.0.load(Relaxed);
-        if phase == HEAD && read.is_pending() {
-            return self.head.check(cx);
-        }
         if phase != HEAD {
-            self.head.running = None;
+            self.head.stop();
         }
-        if phase == IDLE && into.filled().len() > before {
-            self.phase.0.store(HEAD, Relaxed);
+        if phase != IDLE || read.is_ready() {
+            self.idle.stop();
+        }
+        match phase {
+            HEAD if read.is_pending() => return self.head.check(cx),
+            IDLE if read.is_pending() => return self.idle.check(cx),
+            IDLE if into.filled().len() > before => self.phase.0.store(HEAD, Relaxed),
+            _ => {}
         }
         read
     }

@@ -9,7 +9,8 @@ use hyper::{
     Response, StatusCode,
     header::{self, HeaderName, HeaderValue},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tidemill_core::{identity::DeliveryId, intake::IntakeError};
 
 /// That the connection ends with this answer.
@@ -71,8 +72,9 @@ impl Refusal {
 }
 
 /// A response with a JSON body.
-pub(super) fn json_response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_string()));
+pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    let body = serde_json::to_string(body).expect("texts and numbers become JSON");
+    let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -18,7 +18,7 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tidemill_core::limits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -58,10 +58,9 @@ pub(super) async fn serve(
             }
         };
         if let Ok(permit) = server.connections.clone().try_acquire_owned() {
-            let served = connection(server.clone(), stream, stop.clone());
-            let cut = cut.clone();
+            let served = connection(server.clone(), stream, stop.clone(), cut.clone());
             tasks.spawn(async move {
-                cut.run_until_cancelled(served).await;
+                served.await;
                 drop(permit);
             });
         } else {
@@ -88,8 +87,13 @@ pub(super) async fn serve(
     }
 }
 
-/// Serves the requests of one connection.
-async fn connection(server: Arc<Server>, stream: TcpStream, stop: CancellationToken) {
+/// Serves the requests of one connection: after `stop` only the one under way, and after `cut` none.
+async fn connection(
+    server: Arc<Server>,
+    stream: TcpStream,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) {
     let _connected = server.health.connected();
     // Answers are written whole, and are not to wait for more.
     let _ = stream.set_nodelay(true);
@@ -103,20 +107,20 @@ async fn connection(server: Arc<Server>, stream: TcpStream, stop: CancellationTo
         }
     };
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(server.tuning.idle)
+    http.header_read_timeout(None) // `Paced` has its own.
         .max_headers(limits::HTTP_HEADERS)
         .max_header_size(limits::HTTP_HEAD)
         .max_buf_size(limits::HTTP_HEAD);
     let mut served = pin!(http.serve_connection(stream, service_fn(service)));
     let ended = tokio::select! {
-        ended = served.as_mut() => ended,
+        biased;
+        ended = served.as_mut() => Some(ended),
         () = stop.cancelled() => {
             served.as_mut().graceful_shutdown();
-            served.await
+            cut.run_until_cancelled(served).await
         }
     };
-    if let Err(error) = ended {
+    if let Some(Err(error)) = ended {
         tracing::debug!(%error, "an HTTP connection broke");
     }
 }

@@ -46,6 +46,12 @@ async fn silence_between_requests_is_longer_but_ends() {
     };
     let world = World::with(vec![route("t", "POST /a")], tuning, PATIENCE).await;
     let mut client = world.connect().await;
+    // Each silence is measured by itself, and these together are longer than one may be.
+    for _ in 0..3 {
+        client.send("POST /a", "x").await;
+        assert_eq!(client.response().await.status, 202);
+        tokio::time::sleep(2 * MOMENT).await;
+    }
     client.send("POST /a", "x").await;
     assert_eq!(client.response().await.status, 202);
     let start = std::time::Instant::now();
