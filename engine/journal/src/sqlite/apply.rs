@@ -1,4 +1,4 @@
-//! Writes a unit that was checked. The counters of what is never used twice live here.
+//! Writes a unit that was checked.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,6 +12,7 @@ use tidemill_core::{
 
 use super::{
     check::{Checked, Checker, Settled, holds},
+    counters::Counters,
     known::Known,
     moves::Moves,
     statements::Statements,
@@ -24,15 +25,12 @@ use crate::{Accepted, Added, KeyDone, KvWrite, NewDelivery, Noted, Settle, Unit,
 const SWEPT: usize = 64;
 
 /// Applies units, one after another, within a transaction that someone else begins and commits.
-///
-/// The counters go on when a transaction is taken back: they may skip numbers, never repeat them.
 pub struct Applier<'c> {
     /// The connection's statements.
     pub sql: Statements<'c>,
     known: Arc<Known>,
     moves: Moves,
-    seq: Seq,
-    version: i64,
+    counters: Counters,
     /// Engine running time up to the start of this engine, in milliseconds.
     pub ran_before: i64,
 }
@@ -40,27 +38,31 @@ pub struct Applier<'c> {
 impl<'c> Applier<'c> {
     /// Goes on where the journal stands.
     pub fn new(conn: &'c Connection, known: Arc<Known>) -> Result<Self> {
-        let sql = Statements::new(conn)?;
-        conn.query_row("SELECT seq, version, running FROM meta", [], |row| {
-            Ok(Applier {
-                sql,
-                known,
-                moves: Moves::default(),
-                seq: row.get(0)?,
-                version: row.get(1)?,
-                ran_before: row.get(2)?,
-            })
+        let counters = Counters::open(conn)?;
+        Ok(Applier {
+            sql: Statements::new(conn)?,
+            known,
+            moves: Moves::default(),
+            ran_before: counters.running(),
+            counters,
         })
     }
 
     /// Before the first unit of a transaction: of one that was taken back nothing is left.
     pub fn begin(&mut self) {
         self.moves.begin();
+        self.counters.begin();
     }
 
     /// The transaction is durable.
     pub fn committed(&mut self) {
         self.moves.committed();
+        self.counters.committed();
+    }
+
+    /// Writes what is left to write, with no transaction open. `ran` milliseconds have passed since the start.
+    pub fn close(&mut self, ran: i64) -> Result<()> {
+        self.counters.close(&mut self.sql, self.ran_before + ran)
     }
 
     /// Applies a unit, or leaves everything as it is. `ran` milliseconds have passed since the start.
@@ -85,9 +87,7 @@ impl<'c> Applier<'c> {
         let running = self.ran_before + ran;
         self.add_usage(units)?;
         self.moves.write(&mut self.sql)?;
-        self.sql
-            .save_meta
-            .execute([self.seq, self.version, running])?;
+        self.counters.tell(&mut self.sql, running)?;
         let expire = || units.iter().filter_map(|unit| unit.expire);
         let more: usize = expire().map(|expire| expire.limit).sum();
         let limit = int(units.len() * 2 + SWEPT + more);
@@ -261,7 +261,7 @@ impl<'c> Applier<'c> {
         }
         let size = accepted.event.size() as i64;
         let body = Body {
-            event: self.seq + 1,
+            event: self.counters.seq() + 1,
             shared: count > 1,
             size,
         };
@@ -293,8 +293,7 @@ impl<'c> Applier<'c> {
     }
 
     fn add(&mut self, new: &NewDelivery, body: Body) -> Result<Added> {
-        self.seq += 1;
-        let seq = self.seq;
+        let seq = self.counters.next_seq();
         let blocked = turns::is_blocked(&mut self.sql, new)?;
         let work = match &new.work {
             Work::Handle => None,
@@ -338,8 +337,8 @@ impl<'c> Applier<'c> {
     fn set_value(&mut self, write: &KvWrite) -> Result<()> {
         match &write.value {
             Some(value) => {
-                self.version += 1;
-                let row = params![write.store, write.key, self.version, &value[..]];
+                let version = self.counters.next_version();
+                let row = params![write.store, write.key, version, &value[..]];
                 self.sql.set_value.execute(row)?;
             }
             None => {

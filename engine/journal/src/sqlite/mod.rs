@@ -6,6 +6,7 @@
 mod apply;
 mod check;
 mod contents;
+mod counters;
 mod fault;
 mod gather;
 mod known;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Range,
     path::PathBuf,
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    EventId, NewDelivery, Settle,
+    EventId, KvWrite, NewDelivery, Settle,
     conformance::{self, Place, accepting, committed, conformance},
 };
 
@@ -50,6 +51,18 @@ impl Folder {
     fn sql(&self) -> Connection {
         Connection::open(self.path()).unwrap()
     }
+
+    /// What there is if the engine is killed now.
+    fn killed(&self) -> Folder {
+        let left = Folder {
+            millis: self.millis.clone(),
+            ..Folder::new()
+        };
+        for file in ["journal.db", "journal.db-wal"] {
+            fs::copy(self.dir.path().join(file), left.dir.path().join(file)).unwrap();
+        }
+        left
+    }
 }
 
 impl Place for Folder {
@@ -70,6 +83,73 @@ fn refusal(folder: &Folder) -> OpenError {
         Ok(_) => panic!("it opened"),
         Err(error) => error,
     }
+}
+
+/// Where the delivery is that was accepted.
+fn seq(result: &UnitResult) -> Seq {
+    match result {
+        UnitResult::Committed { added, .. } => added[0].seq,
+        refused => panic!("{refused:?}"),
+    }
+}
+
+/// Gives each of these a place and a value's version, and says which the last ones were. Nothing is left of the
+/// deliveries.
+async fn numbers(journal: &SqliteJournal, these: Range<usize>) -> (i64, i64) {
+    let unit = |n: usize| {
+        let value = KvWrite {
+            store: "s".into(),
+            key: "k".into(),
+            value: Some(n.to_string().into()),
+        };
+        Unit {
+            writes: vec![value],
+            ..accepting(&n.to_string())
+        }
+    };
+    let results = journal.commit(these.map(unit).collect()).await.unwrap();
+    let seqs: Vec<_> = results.iter().map(seq).collect();
+    let done = seqs.iter().map(|seq| conformance::done(*seq)).collect();
+    journal.commit(done).await.unwrap();
+    let value = journal.kv_get("s", "k").await.unwrap().unwrap();
+    (*seqs.last().unwrap(), value.version)
+}
+
+#[tokio::test]
+async fn no_number_is_given_twice_whenever_the_engine_is_killed() {
+    let folder = Folder::new();
+    let journal = folder.journal();
+    let first = numbers(&journal, 0..1).await;
+    assert_eq!(numbers(&journal, 1..2).await, (first.0 + 1, first.1 + 1));
+    numbers(&journal, 2..1015).await;
+    let mut last = (0, 0);
+    for n in 1015..1035 {
+        last = numbers(&journal, n..n + 1).await;
+        let next = numbers(&folder.killed().journal(), 0..1).await;
+        assert!(next.0 > last.0 && next.1 > last.1, "{next:?} {last:?}");
+    }
+    drop(journal);
+    let next = numbers(&folder.journal(), 0..1).await;
+    let none_left_out = (last.0 + 1, last.1 + 1);
+    assert_eq!(next, none_left_out, "after an orderly end");
+}
+
+#[tokio::test]
+async fn less_than_a_second_is_not_counted_when_the_engine_is_killed() {
+    let folder = Folder::new();
+    let journal = folder.journal();
+    let ran = |folder: &Folder| folder.journal().ran_before;
+    for n in 0..20 {
+        folder.run(Duration::from_millis(130));
+        numbers(&journal, n..n + 1).await;
+        let counted = ran(&folder.killed());
+        assert!(
+            (n as i64 * 130 - 870..=(n as i64 + 1) * 130).contains(&counted),
+            "{n}: {counted}"
+        );
+    }
+    drop(journal);
+    assert_eq!(ran(&folder), 2_600);
 }
 
 #[test]
@@ -161,10 +241,7 @@ async fn damage_found_later_stops_the_journal() {
         let mut unit = accepting(&n.to_string());
         unit.accept[0].event.data = body.clone();
         let results = journal.commit([unit].into()).await.unwrap();
-        let UnitResult::Committed { added, .. } = &results[0] else {
-            panic!("{results:?}")
-        };
-        seqs.push(added[0].seq);
+        seqs.push(seq(&results[0]));
     }
     drop(journal);
     let journal = folder.journal();
@@ -370,10 +447,7 @@ async fn files_stay_small() {
         let mut unit = accepting(&n.to_string());
         unit.accept[0].event.data = body.clone();
         let results = journal.commit([unit].into()).await.unwrap();
-        let UnitResult::Committed { added, .. } = &results[0] else {
-            panic!("{results:?}")
-        };
-        seqs.push(added[0].seq);
+        seqs.push(seq(&results[0]));
         let log = folder.dir.path().join("journal.db-wal");
         longest = longest.max(fs::metadata(log).unwrap().len());
     }
@@ -417,7 +491,7 @@ async fn futures<T, const N: usize>(all: [BoxFuture<'_, T>; N]) -> Vec<T> {
 async fn what_is_new_needs_no_look_and_what_is_known_is_known() {
     let folder = Folder::new();
     let journal = folder.journal();
-    let ids = |range: std::ops::Range<usize>| range.map(|n| conformance::id("t", &format!("n{n}")));
+    let ids = |range: Range<usize>| range.map(|n| conformance::id("t", &format!("n{n}")));
     let whole = async |journal: &SqliteJournal| {
         let ends = tokio::time::Instant::now() + Duration::from_secs(60);
         while journal.shared.known.is_behind() {

@@ -328,7 +328,7 @@ impl<'c> Writer<'c> {
         let ran = ran(&self.clock);
         let saved = self
             .applier
-            .finish(&[], ran)
+            .close(ran)
             .and_then(|()| self.checkpoint_fully());
         if let Err(error) = saved {
             self.fault(&error);
