@@ -31,6 +31,8 @@ pub struct Applier<'c> {
     known: Arc<Known>,
     moves: Moves,
     counters: Counters,
+    /// No event id expires before.
+    event_ids_until: i64,
     /// Engine running time up to the start of this engine, in milliseconds.
     pub ran_before: i64,
 }
@@ -39,8 +41,10 @@ impl<'c> Applier<'c> {
     /// Goes on where the journal stands.
     pub fn new(conn: &'c Connection, known: Arc<Known>) -> Result<Self> {
         let counters = Counters::open(conn)?;
+        let mut sql = Statements::new(conn)?;
         Ok(Applier {
-            sql: Statements::new(conn)?,
+            event_ids_until: first_expiry(&mut sql)?,
+            sql,
             known,
             moves: Moves::default(),
             ran_before: counters.running(),
@@ -48,16 +52,16 @@ impl<'c> Applier<'c> {
         })
     }
 
-    /// Before the first unit of a transaction: of one that was taken back nothing is left.
-    pub fn begin(&mut self) {
-        self.moves.begin();
-        self.counters.begin();
-    }
-
     /// The transaction is durable.
     pub fn committed(&mut self) {
-        self.moves.committed();
         self.counters.committed();
+    }
+
+    /// The transaction was taken back: what was remembered of it does not hold.
+    pub fn taken_back(&mut self) {
+        self.moves.taken_back();
+        self.counters.taken_back();
+        self.event_ids_until = i64::MIN;
     }
 
     /// Writes what is left to write, with no transaction open. `ran` milliseconds have passed since the start.
@@ -91,8 +95,9 @@ impl<'c> Applier<'c> {
         let expire = || units.iter().filter_map(|unit| unit.expire);
         let more: usize = expire().map(|expire| expire.limit).sum();
         let limit = int(units.len() * 2 + SWEPT + more);
-        if self.sql.has_expired_event_ids.exists([running])? {
+        if running >= self.event_ids_until {
             self.sql.sweep_event_ids.execute([running, limit])?;
+            self.event_ids_until = first_expiry(&mut self.sql)?;
         }
         // The units bring the time that keys are measured by.
         let keys = units.iter().flat_map(|unit| &unit.keys);
@@ -153,6 +158,7 @@ impl<'c> Applier<'c> {
             let expires = running.saturating_add(int(id.window.as_millis()));
             let row = params![id.delivery.0, expires, id.fingerprint];
             self.sql.set_event_id.execute(row)?;
+            self.event_ids_until = self.event_ids_until.min(expires);
         }
         for key in &unit.keys {
             self.complete_key(key)?;
@@ -413,6 +419,12 @@ impl<'c> Applier<'c> {
         }
         Ok(())
     }
+}
+
+/// When the first event id expires.
+fn first_expiry(sql: &mut Statements<'_>) -> Result<i64> {
+    let first: Option<i64> = sql.first_expiry.query_row([], |row| row.get(0))?;
+    Ok(first.unwrap_or(i64::MAX))
 }
 
 /// The event of a delivery, as it is stored.

@@ -72,11 +72,6 @@ impl Counters {
         self.now.version
     }
 
-    /// Before the first step of a transaction.
-    pub fn begin(&mut self) {
-        self.telling = self.told;
-    }
-
     /// Within a transaction, after its last number was given out: tells the file, if it is time.
     pub fn tell(&mut self, sql: &mut Statements<'_>, running: i64) -> Result<()> {
         let ahead = |now: i64, told: i64| if now > told { now + AHEAD } else { told };
@@ -97,6 +92,11 @@ impl Counters {
     /// The transaction is durable.
     pub fn committed(&mut self) {
         self.told = self.telling;
+    }
+
+    /// The transaction was taken back: the file says what it said before.
+    pub fn taken_back(&mut self) {
+        self.telling = self.told;
     }
 
     /// At the end: nothing is to be left out.

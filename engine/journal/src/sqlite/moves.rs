@@ -13,8 +13,6 @@ use crate::{OffsetsMove, PartitionOf};
 #[derive(Default)]
 pub struct Moves {
     partitions: BTreeMap<PartitionOf, Moved>,
-    /// A transaction has begun and is not durable.
-    open: bool,
 }
 
 /// A partition, as the transaction has it.
@@ -37,17 +35,9 @@ impl Moved {
 }
 
 impl Moves {
-    /// A transaction begins. Of one before that was taken back nothing is left.
-    pub fn begin(&mut self) {
-        if self.open {
-            self.partitions.clear();
-        }
-        self.open = true;
-    }
-
-    /// The transaction is durable.
-    pub fn committed(&mut self) {
-        self.open = false;
+    /// The transaction was taken back, and nothing is left of it.
+    pub fn taken_back(&mut self) {
+        self.partitions.clear();
     }
 
     /// Where the watermark stands.

@@ -133,8 +133,8 @@ statements! {
         busy_us = busy_us + excluded.busy_us, memory = memory + excluded.memory";
 
     // What has expired, the oldest first, at most ?2. To remove makes SQLite set up a table of its own, even for
-    // nothing, so it is asked first whether there is any.
-    has_expired_event_ids: "SELECT 1 FROM event_ids WHERE expires <= ?1";
+    // nothing, so it is known before whether there is any.
+    first_expiry: "SELECT min(expires) FROM event_ids";
     has_expired_keys: "SELECT 1 FROM keys WHERE expires <= ?1";
     sweep_event_ids: "DELETE FROM event_ids WHERE delivery IN \
         (SELECT delivery FROM event_ids WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";

@@ -197,7 +197,6 @@ impl<'c> Writer<'c> {
 
     fn attempt(&mut self, group: &[Job]) -> rusqlite::Result<Vec<Results>> {
         let ran = ran(&self.clock);
-        self.applier.begin();
         let mut results: Vec<Results> = Vec::with_capacity(group.len());
         for job in group {
             let each = job.units.iter().map(|unit| self.apply(unit, ran));
@@ -208,12 +207,11 @@ impl<'c> Writer<'c> {
         let written = written.filter(|(_, result)| matches!(result, UnitResult::Committed { .. }));
         let written: Vec<&Unit> = written.map(|(unit, _)| unit).collect();
         self.applier.finish(&written, ran)?;
+        // Asked within the transaction, which has the file's locks already.
+        let size = self.size()?;
         self.applier.sql.commit.execute([])?;
         self.applier.committed();
-        // The commit is durable: whatever fails from here on must not deny it.
-        if let Err(error) = self.measure() {
-            self.fault(&error);
-        }
+        self.measured(size);
         Ok(results)
     }
 
@@ -240,6 +238,7 @@ impl<'c> Writer<'c> {
 
     /// Takes an open transaction back. SQLite has done so itself after some errors.
     fn take_back(&mut self) {
+        self.applier.taken_back();
         if !self.conn.is_autocommit()
             && let Err(error) = self.applier.sql.rollback.execute([])
         {
@@ -256,15 +255,23 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// Counts the bytes in use.
-    fn measure(&mut self) -> rusqlite::Result<()> {
+    /// The pages of the file, and how many of them are free.
+    fn size(&mut self) -> rusqlite::Result<(u64, u64)> {
         let pages = number(&mut self.applier.sql.page_count)?;
-        self.freelist = number(&mut self.applier.sql.freelist_count)?;
-        let used = pages - self.freelist + self.log.load(Ordering::Relaxed);
+        Ok((pages, number(&mut self.applier.sql.freelist_count)?))
+    }
+
+    /// Counts the bytes in use.
+    fn measured(&mut self, (pages, free): (u64, u64)) {
+        self.freelist = free;
+        let used = pages - free + self.log.load(Ordering::Relaxed);
         self.shared
             .bytes
             .store(used * self.page_size, Ordering::Relaxed);
-        Ok(())
+    }
+
+    fn measure(&mut self) -> rusqlite::Result<()> {
+        self.size().map(|size| self.measured(size))
     }
 
     fn checkpoint_if_longer(&mut self, pages: u64) {
