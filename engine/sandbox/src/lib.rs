@@ -33,4 +33,4 @@ pub use engine::{Sandbox, SandboxError, Settings, config};
 pub use kept::Keep;
 pub use load::{LoadError, Problem};
 pub use run::{DeliveryInfo, Entry, Finished, Function, Limits};
-pub use turns::computes;
+pub use turns::{computes, cpu_time};

@@ -52,8 +52,8 @@ pub fn computes() -> bool {
     COMPUTES.take()
 }
 
-/// What this thread has used of a core.
-fn cpu_time() -> Duration {
+/// What this thread has used of a core. Costs a call of the kernel.
+pub fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 

@@ -6,6 +6,7 @@
 //! thread for long, even if for less than a tick, begin there.
 
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
     sync::{
@@ -17,17 +18,17 @@ use std::{
 };
 
 use rustix::process::nice;
+use tidemill_sandbox::cpu_time;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::intake::ToTheEnd;
 
-/// Who keeps a thread for so long at once computes.
+/// Who has so much of a core at once computes.
 const LONG: Duration = Duration::from_micros(500);
 
 /// How a function is judged by its attempts: each that computed counts for so many that did not, so that it is
-/// known by one of four, and not by one of a hundred, which the kernel may have held up. From half of the most
-/// on its attempts are expected to compute.
+/// known by one of four, and not by one of a hundred. From half of the most on its attempts are expected to compute.
 const COMPUTED: u32 = 4;
 const MOST: u32 = 16;
 
@@ -38,6 +39,35 @@ const NICE: i32 = 10;
 pub fn step_back() {
     // It is always allowed.
     _ = nice(NICE);
+}
+
+/// A poll, or what else a thread does without a pause.
+pub(super) struct Stint {
+    began: Instant,
+}
+
+thread_local! {
+    /// What this thread had used of a core, and when: not long before the stint under way.
+    static USED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+}
+
+impl Stint {
+    pub(super) fn begin(now: Instant) -> Stint {
+        // The kernel is asked now and then only.
+        if USED.get().is_none_or(|(at, _)| now - at >= LONG) {
+            USED.set(Some((now, cpu_time())));
+        }
+        Stint { began: now }
+    }
+
+    /// Whether it computed: the kernel may have held it up.
+    pub(super) fn computed(&self, now: Instant) -> bool {
+        let used_before = |at: Instant| self.began - at;
+        now - self.began >= LONG
+            && USED
+                .get()
+                .is_some_and(|(at, used)| cpu_time().saturating_sub(used) >= LONG + used_before(at))
+    }
 }
 
 /// The threads, once there was a need for them.
@@ -136,7 +166,7 @@ impl Future for Task {
         let Some(rest) = &mut this.rest else {
             return Poll::Ready(());
         };
-        let began = Instant::now();
+        let stint = Stint::begin(Instant::now());
         let poll = {
             let _home = match &this.place {
                 Place::Home(_) => None,
@@ -145,7 +175,7 @@ impl Future for Task {
             rest.run.as_mut().poll(context)
         };
         let computes = tidemill_sandbox::computes();
-        rest.computed |= computes || began.elapsed() >= LONG;
+        rest.computed |= computes || stint.computed(Instant::now());
         if poll.is_ready() {
             rest.computes.ended(rest.computed);
             return Poll::Ready(());
@@ -188,12 +218,8 @@ impl Computes {
         self.0.load(Ordering::Relaxed) >= MOST / 2
     }
 
-    /// An attempt has ended that kept its thread for so long at once.
-    pub(super) fn ended_after(&self, time: Duration) {
-        self.ended(time >= LONG);
-    }
-
-    fn ended(&self, computed: bool) {
+    /// An attempt has ended, and computed or not.
+    pub(super) fn ended(&self, computed: bool) {
         let was = self.0.load(Ordering::Relaxed);
         let is = match computed {
             true => (was + COMPUTED).min(MOST),
@@ -217,6 +243,17 @@ mod tests {
             .into_iter()
             .for_each(|computed| computes.ended(computed));
         computes.expected()
+    }
+
+    #[test]
+    fn who_computes_is_told_from_who_is_held_up() {
+        let stint = Stint::begin(Instant::now());
+        std::thread::sleep(4 * LONG);
+        assert!(!stint.computed(Instant::now()));
+        let stint = Stint::begin(Instant::now());
+        let before = cpu_time();
+        while cpu_time() - before < 4 * LONG {}
+        assert!(stint.computed(Instant::now()));
     }
 
     #[test]

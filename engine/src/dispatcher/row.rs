@@ -14,7 +14,7 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tidemill_core::{
@@ -25,12 +25,20 @@ use tidemill_core::{
 use tidemill_journal::{Unit, UnitResult};
 use tokio::{
     task::{unconstrained, yield_now},
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 use super::{
-    Dispatcher, Queue, Trigger, attempt::Attempt, call::Calls, complete::Decision, computing::Run,
-    deliver::Taken, held::HeldDelivery, host::Tools, member::Member, settle::usage,
+    Dispatcher, Queue, Trigger,
+    attempt::Attempt,
+    call::Calls,
+    complete::Decision,
+    computing::{Run, Stint},
+    deliver::Taken,
+    held::HeldDelivery,
+    host::Tools,
+    member::Member,
+    settle::usage,
 };
 
 /// The most deliveries of a row.
@@ -240,8 +248,9 @@ impl Dispatcher {
         });
         let computes = &trigger.function.computes;
         let began = Instant::now();
-        let (mut went_on, mut last) = (began, began);
+        let (mut went_on, mut now) = (began, began);
         while let Some(turn) = turns.pop_front() {
+            let stint = Stint::begin(now);
             let mut run: Run = Box::pin(together.clone().run(turn));
             // Whoever computes does so elsewhere, and from its beginning.
             let ended = !computes.expected() && ends_at_once(&mut run).await;
@@ -250,18 +259,18 @@ impl Dispatcher {
                 let token = self.tasks.token();
                 self.task(trigger, token, run).go_on(computed);
             }
-            let now = Instant::now();
+            now = Instant::now();
             if ended {
-                computes.ended_after(now - last);
+                computes.ended(stint.computed(now));
             }
             if now - began >= LONG {
                 break;
             }
             if now - went_on >= YIELDS {
                 yield_now().await;
-                went_on = Instant::now();
+                now = Instant::now();
+                went_on = now;
             }
-            last = went_on.max(now);
         }
         let all = together.close();
         self.make_room(starts_of(&all));
