@@ -22,8 +22,9 @@ use tidemill_core::{identity::DeliveryId, limits};
 use super::{lock, open, queries::Id, spawn};
 use crate::{Settle, Unit};
 
-/// How many the first filter is for; the next one is for twice as many as the last was given. Tests outgrow theirs.
-const FIRST: usize = if cfg!(test) { 64 } else { 1 << 20 };
+/// How many the first filter is for, which takes 320 KiB; the next one is for twice as many as the last was given.
+/// Tests outgrow theirs.
+const FIRST: usize = if cfg!(test) { 64 } else { 1 << 18 };
 
 /// Bits for each: of a hundred new ones, one is taken for one that may be held.
 const BITS: usize = 10;
