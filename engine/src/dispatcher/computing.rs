@@ -28,9 +28,14 @@ use super::intake::ToTheEnd;
 const LONG: Duration = Duration::from_micros(500);
 
 /// How a function is judged by its attempts: each that computed counts for so many that did not, so that it is
-/// known by one of four, and not by one of a hundred. From half of the most on its attempts are expected to compute.
+/// known by one of four, and not by one of a hundred. From two on that came close together its next ones are expected
+/// to compute, and after the most that count until about so many have not.
 const COMPUTED: u32 = 4;
-const MOST: u32 = 16;
+const EXPECTED: u32 = 2 * COMPUTED;
+const MOST: u32 = 4 * EXPECTED;
+
+/// How old the last look may be at what a thread has used of its core.
+const LOOK: Duration = Duration::from_micros(100);
 
 /// How far behind others the kernel puts a thread: it gives it a tenth of a core that both want.
 const NICE: i32 = 10;
@@ -54,7 +59,7 @@ thread_local! {
 impl Stint {
     pub(super) fn begin(now: Instant) -> Stint {
         // The kernel is asked now and then only.
-        if USED.get().is_none_or(|(at, _)| now - at >= LONG) {
+        if USED.get().is_none_or(|(at, _)| now - at >= LOOK) {
             USED.set(Some((now, cpu_time())));
         }
         Stint { began: now }
@@ -215,7 +220,7 @@ impl Drop for Computing {
 
 impl Computes {
     pub(super) fn expected(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= MOST / 2
+        self.0.load(Ordering::Relaxed) >= EXPECTED
     }
 
     /// An attempt has ended, and computed or not.
