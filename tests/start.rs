@@ -85,7 +85,10 @@ fn a_component_that_is_empty() {
 #[test]
 fn a_component_that_is_cut_short() {
     let whole = fs::read(component("probe")).expect("it is built");
-    assert_refused!(with_component(&whole[..whole.len() / 2]));
+    let refused = refusal(&with_component(&whole[..whole.len() / 2]));
+    // Its size depends on the compiler.
+    let places = regex_lite::Regex::new(r"\d{4,}").expect("a pattern");
+    insta::assert_snapshot!(places.replace_all(&refused, "N"));
 }
 
 #[test]
