@@ -517,26 +517,50 @@ impl Metrics {
         outcomes: impl IntoIterator<Item = &'o Outcome>,
         usage: &Usage,
     ) {
-        let AttemptCounts { ok, seconds } = &function.counts;
-        let name = &function.plan.name;
-        let count = |outcome: &Outcome| {
-            let (function, outcome) = (name.clone(), outcome.name().as_str());
-            let counter = self
-                .attempts
-                .get_or_create(&FunctionOutcome { function, outcome });
-            counter.clone()
-        };
         for outcome in outcomes {
             match outcome {
-                Outcome::Ok => ok.get_or_init(|| count(outcome)).inc(),
-                other => count(other).inc(),
+                Outcome::Ok => self.ok(function).inc(),
+                other => self.outcome(function, other).inc(),
             };
         }
-        let seconds = seconds.get_or_init(|| {
-            let function = name.clone();
+        self.took(function, [usage]);
+    }
+
+    /// Counts attempts of one event each that ended ok. All at once: what all cores count in has to be
+    /// fetched from one another.
+    pub(crate) fn attempts_ok<'u>(
+        &self,
+        function: &Deployed,
+        all: impl ExactSizeIterator<Item = &'u Usage>,
+    ) {
+        if all.len() > 0 {
+            self.ok(function).inc_by(all.len() as u64);
+            self.took(function, all);
+        }
+    }
+
+    fn ok<'f>(&self, function: &'f Deployed) -> &'f Counter {
+        let counts = &function.counts;
+        counts
+            .ok
+            .get_or_init(|| self.outcome(function, &Outcome::Ok))
+    }
+
+    fn outcome(&self, function: &Deployed, outcome: &Outcome) -> Counter {
+        let (function, outcome) = (function.plan.name.clone(), outcome.name().as_str());
+        self.attempts
+            .get_or_create(&FunctionOutcome { function, outcome })
+            .clone()
+    }
+
+    fn took<'u>(&self, function: &Deployed, all: impl IntoIterator<Item = &'u Usage>) {
+        let seconds = function.counts.seconds.get_or_init(|| {
+            let function = function.plan.name.clone();
             self.seconds.get_or_create(&Function { function }).clone()
         });
-        seconds.observe(usage.wall_us as f64 / 1e6);
+        for usage in all {
+            seconds.observe(usage.wall_us as f64 / 1e6);
+        }
     }
 
     pub(crate) fn conflict(&self, function: &str) {

@@ -15,6 +15,7 @@ use tidemill_core::{
 use crate::{
     bind::handler::{self, Many, ManyAnswers},
     run::{DeliveryInfo, Ended, Entry, Function},
+    seat::Spare,
     verdict,
 };
 
@@ -64,8 +65,9 @@ impl Function {
             .iter()
             .map(|(event, delivery)| handler::Event::new(event, delivery))
             .collect();
+        let spare = Spare::default();
         let mut ended: Ended<'_, ManyAnswers> = self
-            .attempt::<Many<'_>, _>(host, Some(batch), entry, (arguments,))
+            .attempt::<Many<'_>, _>(host, Some(batch), entry, (arguments,), &spare)
             .await;
         let answer = ended.answer.take();
         let answered = matches!(answer, Some(Ok(_)));

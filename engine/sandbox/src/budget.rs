@@ -40,6 +40,8 @@ pub(crate) struct Budget {
 pub(crate) struct Room {
     budget: Arc<Budget>,
     held: u64,
+    /// The part of it that is no instance's: what the one before had.
+    spare: u64,
     /// Nobody is about to give anything back.
     rests: bool,
     /// It need not wait for more.
@@ -96,6 +98,7 @@ impl Budget {
         Room {
             budget: self.clone(),
             held: 0,
+            spare: 0,
             rests: false,
             overdraws: false,
         }
@@ -162,12 +165,25 @@ impl Budget {
 impl Room {
     /// Takes more, once there is some.
     pub(crate) async fn take(&mut self, bytes: u64) {
+        let spare = self.spare.min(bytes);
+        self.spare -= spare;
+        let bytes = bytes - spare;
+        if bytes == 0 {
+            return;
+        }
         if self.overdraws {
             self.budget.used.fetch_add(bytes, SeqCst);
         } else {
             self.overdraws = self.budget.take(bytes).await;
         }
         self.held += bytes;
+    }
+
+    /// The attempt has ended, and its instance is gone. Whether the next attempt may have what it had: not while
+    /// others wait.
+    pub(crate) fn hand_on(&mut self) -> bool {
+        self.spare = self.held;
+        !self.overdraws && self.budget.waiting() == 0
     }
 
     /// The attempt has ended, and its instance is kept.
@@ -290,6 +306,34 @@ mod tests {
         drop((kept, other));
         assert_eq!(budget.used(), 0);
         drop(budget.enter().await);
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_on_is_taken_once() {
+        let budget = Budget::new(100);
+        let mut room = room(&budget, 60).await;
+        assert!(room.hand_on());
+        room.take(20).await;
+        assert_eq!(budget.used(), 60, "it has what the one before had");
+        room.take(50).await;
+        assert_eq!(budget.used(), 70);
+        assert!(room.hand_on());
+        room.take(100).await;
+        assert_eq!(budget.used(), 100);
+        let waits = budget.enter();
+        let mut waits = Box::pin(waits);
+        assert!(waits.as_mut().now_or_never().is_none());
+        assert!(!room.hand_on(), "others come first");
+        drop(room);
+        waits.await;
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_overdraws_hands_nothing_on() {
+        let budget = Budget::new(100);
+        let mut room = room(&budget, 1000).await;
+        assert!(!room.hand_on());
     }
 
     #[tokio::test]

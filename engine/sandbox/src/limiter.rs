@@ -15,18 +15,18 @@ pub(crate) struct Limiter {
     total: u64,
     largest: u64,
     denied: bool,
-    /// Where the memory comes from; set when the attempt begins.
-    pub(crate) room: Option<Room>,
+    /// Where the memory comes from.
+    room: Room,
 }
 
 impl Limiter {
-    pub(crate) fn new(limit: u64) -> Limiter {
+    pub(crate) fn new(limit: u64, room: Room) -> Limiter {
         Limiter {
             limit,
             total: 0,
             largest: 0,
             denied: false,
-            room: None,
+            room,
         }
     }
 
@@ -43,16 +43,17 @@ impl Limiter {
     /// Another attempt begins in the same memory.
     pub(crate) fn renew(&mut self) {
         self.denied = false;
-        if let Some(room) = &mut self.room {
-            room.resume();
-        }
+        self.room.resume();
     }
 
     /// The memory stays as it is until there is another attempt.
     pub(crate) fn rest(&mut self) {
-        if let Some(room) = &mut self.room {
-            room.rest();
-        }
+        self.room.rest();
+    }
+
+    /// What its memory came from, when that is gone.
+    pub(crate) fn into_room(self) -> Room {
+        self.room
     }
 
     /// Whether the guest was refused memory.
@@ -76,9 +77,7 @@ impl ResourceLimiterAsync for Limiter {
             return Ok(false);
         }
         if maximum.is_none_or(|maximum| desired <= maximum) {
-            if let Some(room) = &mut self.room {
-                room.take(more).await;
-            }
+            self.room.take(more).await;
             self.total = total;
             self.largest = self.largest.max(desired as u64);
         }
@@ -99,10 +98,15 @@ impl ResourceLimiterAsync for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
+
+    async fn limiter(limit: u64) -> Limiter {
+        Limiter::new(limit, Budget::new(u64::MAX).enter().await)
+    }
 
     #[tokio::test]
     async fn all_memories_share_the_limit() {
-        let mut limiter = Limiter::new(100);
+        let mut limiter = limiter(100).await;
         assert!(limiter.memory_growing(0, 40, None).await.unwrap());
         assert!(limiter.memory_growing(0, 50, None).await.unwrap());
         assert!(!limiter.denied());
@@ -120,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn growth_beyond_the_memory_s_own_maximum_counts_nothing() {
-        let mut limiter = Limiter::new(100);
+        let mut limiter = limiter(100).await;
         limiter.memory_growing(0, 90, Some(60)).await.unwrap();
         assert!(!limiter.denied());
         assert_eq!(limiter.largest(), 0);

@@ -9,6 +9,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use tidemill_core::{
     host::HostCalls,
     outcome::{Outcome, Reply, Usage},
 };
-use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
+use tokio::{sync::OwnedSemaphorePermit, task::unconstrained, time::sleep};
 use wasmtime::{
     Store, UpdateDeadline,
     component::{ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Lower},
@@ -30,6 +31,7 @@ use crate::{
     engine::Shared,
     kept::{Busy, Keep, Lent, Pool, Ready},
     load::Problem,
+    seat::{Seat, Share, Spare},
     state::State,
     turns::{Turn, Turns},
     verdict,
@@ -139,8 +141,8 @@ pub(crate) struct Ended<'a, R> {
 
 /// Where an instance is from.
 enum Origin<'a> {
-    /// It was made for this attempt, and takes these slots of the pool.
-    Fresh(#[expect(dead_code, reason = "it is held")] SemaphorePermit<'a>),
+    /// It was made for this attempt, which leaves its seat here.
+    Fresh(Box<Seat>, &'a Spare),
     /// It is one of those that are kept.
     Kept(Box<Lent>, Busy),
 }
@@ -150,11 +152,13 @@ impl<R> Ended<'_, R> {
     /// it has answered, whatever it said, and kept to its limits.
     pub(crate) fn leave(self, sound: bool) {
         let Ended { store, origin, .. } = self;
-        if let Origin::Kept(lent, busy) = origin
-            && sound
-            && !store.data().output.exceeded()
-        {
-            busy.pool().give_back(store, *lent);
+        match origin {
+            Origin::Fresh(seat, spare) => spare.leave(seat, store.into_data().into_share()),
+            Origin::Kept(lent, busy) => {
+                if sound && !store.data().output.exceeded() {
+                    busy.pool().give_back(store, *lent);
+                }
+            }
         }
     }
 }
@@ -229,12 +233,14 @@ impl Function {
     }
 
     /// Runs one attempt. If all instances are in use, it waits for one first. Dropping the future ends
-    /// the attempt. Needs a tokio runtime with its timer on.
+    /// the attempt. Needs a tokio runtime with its timer on. What attempts have to take of what all share is
+    /// taken from `spare`, and left there, if it is given.
     pub async fn run(
         &self,
         event: &Event,
         delivery: &DeliveryInfo,
         host: Arc<dyn HostCalls>,
+        spare: &Spare,
     ) -> Finished {
         let Some(entry) = self.0.entries.one else {
             return Finished {
@@ -245,7 +251,7 @@ impl Function {
         };
         let arguments = (handler::Event::new(event, delivery),);
         let mut ended: Ended<'_, OneAnswer> = self
-            .attempt::<One<'_>, _>(host, None, entry, arguments)
+            .attempt::<One<'_>, _>(host, None, entry, arguments, spare)
             .await;
         let answer = ended.answer.take();
         let answered = matches!(answer, Some(Ok(_)));
@@ -260,22 +266,23 @@ impl Function {
     }
 
     /// Calls an instance and waits for its end, whichever way it comes.
-    pub(crate) async fn attempt<A, R>(
-        &self,
+    pub(crate) async fn attempt<'a, A, R>(
+        &'a self,
         host: Arc<dyn HostCalls>,
         batch: Option<Batch>,
         entry: ComponentExportIndex,
         arguments: A,
-    ) -> Ended<'_, R>
+        spare: &'a Spare,
+    ) -> Ended<'a, R>
     where
         A: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         match &self.0.pool {
             None => {
-                let slots = self.slots().await;
-                let store = self.begin(host, batch).await;
-                self.serve(store, Origin::Fresh(slots), entry, arguments)
+                let (seat, share) = self.seat(spare).await;
+                let store = self.begin(host, batch, share);
+                self.serve(Origin::Fresh(seat, spare), store, entry, arguments)
                     .await
             }
             // In a box, so that the others carry nothing of it.
@@ -284,14 +291,14 @@ impl Function {
     }
 
     /// The same with an instance that was kept, or will be.
-    async fn attempt_kept<A, R>(
-        &self,
+    async fn attempt_kept<'a, A, R>(
+        &'a self,
         pool: &Arc<Pool>,
         host: Arc<dyn HostCalls>,
         batch: Option<Batch>,
         entry: ComponentExportIndex,
         arguments: A,
-    ) -> Ended<'_, R>
+    ) -> Ended<'a, R>
     where
         A: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
@@ -306,19 +313,21 @@ impl Function {
                 (store, lent)
             }
             None => {
-                let lent = Lent::new(self.owned_slots().await);
-                (self.begin(host, batch).await, lent)
+                let lent = Lent::new(self.slots().await);
+                (self.begin(host, batch, self.share().await), lent)
             }
         };
+        let _running = self.0.shared.ticker.hold();
         let origin = Origin::Kept(Box::new(lent), busy);
-        self.serve(store, origin, entry, arguments).await
+        self.serve(origin, store, entry, arguments).await
     }
 
-    /// Calls the instance of a store, which is made if there is none yet, and waits for its end.
+    /// Calls the instance of a store, which is made if there is none yet, and waits for its end. If it is dropped, the
+    /// store goes first.
     async fn serve<'a, A, R>(
         &'a self,
-        mut store: Store<State>,
         mut origin: Origin<'a>,
+        mut store: Store<State>,
         entry: ComponentExportIndex,
         arguments: A,
     ) -> Ended<'a, R>
@@ -326,12 +335,11 @@ impl Function {
         A: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        let _running = self.0.shared.ticker.hold();
         let (output, turn) = (store.data().output.clone(), store.data().turn.clone());
         let (answer, mut usage) = {
             let call = pin!(async {
                 let instance = match &mut origin {
-                    Origin::Fresh(_) => self.instantiate(&mut store).await?,
+                    Origin::Fresh(..) => self.instantiate(&mut store).await?,
                     Origin::Kept(lent, _) => self.instance(&mut store, lent).await?,
                 };
                 let handle = instance.get_typed_func::<A, R>(&mut store, entry)?;
@@ -354,8 +362,8 @@ impl Function {
         &self,
         nobody: Arc<dyn HostCalls>,
     ) -> wasmtime::Result<(Store<State>, Lent)> {
-        let mut lent = Lent::new(self.owned_slots().await);
-        let mut store = self.begin(nobody, None).await;
+        let mut lent = Lent::new(self.slots().await);
+        let mut store = self.begin(nobody, None, self.share().await);
         let _running = self.0.shared.ticker.hold();
         let made = self.instance(&mut store, &mut lent);
         match tokio::time::timeout(self.0.limits.timeout, made).await {
@@ -388,23 +396,42 @@ impl Function {
         made.map_err(|error| error.context(verdict::NotStarted))
     }
 
-    async fn owned_slots(&self) -> OwnedSemaphorePermit {
+    /// A seat that was left, or a new one.
+    async fn seat(&self, spare: &Spare) -> (Box<Seat>, Share) {
+        if let Some(mut seat) = spare.take()
+            && let Some(share) = seat.share.take()
+        {
+            return (seat, share);
+        }
+        let slots = self.slots().await;
+        let share = self.share().await;
+        let seat = Seat {
+            share: None,
+            _running: self.0.shared.ticker.hold(),
+            _slots: slots,
+        };
+        (Box::new(seat), share)
+    }
+
+    async fn slots(&self) -> OwnedSemaphorePermit {
         let slots = self.0.shared.slots.clone();
         let permit = slots.acquire_many_owned(self.0.slots).await;
         permit.expect("the semaphore is never closed")
     }
 
-    async fn slots(&self) -> SemaphorePermit<'_> {
-        let permit = self.0.shared.slots.acquire_many(self.0.slots).await;
-        permit.expect("the semaphore is never closed")
+    /// What the host of an instance needs, once there is memory for it.
+    async fn share(&self) -> Share {
+        Share {
+            config: self.0.config.clone(),
+            turn: self.0.turns.turn(),
+            room: self.0.shared.budget.enter().await,
+        }
     }
 
-    /// Where an attempt begins, once there is memory for it.
-    async fn begin(&self, host: Arc<dyn HostCalls>, batch: Option<Batch>) -> Store<State> {
+    /// Where an attempt begins.
+    fn begin(&self, host: Arc<dyn HostCalls>, batch: Option<Batch>, share: Share) -> Store<State> {
         let loaded = &*self.0;
-        let (config, turn) = (loaded.config.clone(), loaded.turns.turn());
-        let mut state = State::new(host, loaded.limits, config, turn, batch);
-        state.limiter.room = Some(loaded.shared.budget.enter().await);
+        let state = State::new(host, loaded.limits, share, batch);
         let mut store = Store::new(&loaded.shared.engine, state);
         store.limiter_async(|state| &mut state.limiter);
         store.epoch_deadline_callback(|store| {
@@ -431,15 +458,24 @@ async fn timed<F: Future>(
 ) -> (Option<F::Output>, Usage) {
     let started = Instant::now();
     let mut busy = Duration::ZERO;
-    let timed = poll_fn(|context| {
+    let mut timer = None;
+    let answer = poll_fn(|context| {
         let polled = Instant::now();
         let poll = call.as_mut().poll(context);
         busy += polled.elapsed();
         turn.pause();
-        poll
-    });
-    // The timer is only set once the guest has to wait or has used up its first tick.
-    let answer = tokio::time::timeout(limit, timed).await.ok();
+        if let Poll::Ready(answer) = poll {
+            return Poll::Ready(Some(answer));
+        }
+        // It has to wait, or has used up its first tick. Most never do, and a timer counts references to the
+        // runtime, which all cores count. It fires also for who has used up all that a task may do at once.
+        let timer = timer.get_or_insert_with(|| {
+            let left = limit.saturating_sub(started.elapsed());
+            Box::pin(unconstrained(sleep(left)))
+        });
+        timer.as_mut().poll(context).map(|()| None)
+    })
+    .await;
     let usage = Usage {
         wall_us: micros(started.elapsed()),
         busy_us: micros(busy),

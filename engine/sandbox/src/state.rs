@@ -11,6 +11,7 @@ use crate::{
     limiter::Limiter,
     output::{Output, Stream},
     run::{Config, Limits},
+    seat::Share,
     stdio::{Current, Lines},
     turns::Turn,
 };
@@ -39,16 +40,16 @@ impl State {
     pub(crate) fn new(
         host: Arc<dyn HostCalls>,
         limits: Limits,
-        config: Config,
-        turn: Turn,
+        share: Share,
         batch: Option<Batch>,
     ) -> State {
+        let Share { config, turn, room } = share;
         let events = batch.as_ref().map_or(1, Batch::events);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         State {
             output: Arc::new(Output::new(host.clone(), limits.output, events)),
-            limiter: Limiter::new(limits.memory),
+            limiter: Limiter::new(limits.memory, room),
             turn,
             host,
             limits,
@@ -56,6 +57,15 @@ impl State {
             table,
             batch,
             wasi: None,
+        }
+    }
+
+    /// What the next attempt may have, once the instance is gone.
+    pub(crate) fn into_share(self) -> Share {
+        Share {
+            config: self.config,
+            turn: self.turn,
+            room: self.limiter.into_room(),
         }
     }
 

@@ -36,7 +36,7 @@ struct Clock {
 }
 
 /// Keeps the epoch moving until it is dropped.
-pub(crate) struct Running<'a>(&'a Ticker);
+pub(crate) struct Running(Arc<Clock>);
 
 impl Ticker {
     /// Starts the thread, parked.
@@ -55,12 +55,12 @@ impl Ticker {
     }
 
     /// Lets the epoch move while the answer lives.
-    pub(crate) fn hold(&self) -> Running<'_> {
+    pub(crate) fn hold(&self) -> Running {
         if self.clock.running.fetch_add(1, Ordering::SeqCst) == 0 {
             self.clock.begun.fetch_add(1, Ordering::SeqCst);
             self.wake();
         }
-        Running(self)
+        Running(self.clock.clone())
     }
 
     fn wake(&self) {
@@ -70,9 +70,9 @@ impl Ticker {
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
-        self.0.clock.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -102,6 +102,11 @@ impl Turn {
         };
     }
 
+    /// Its attempt is gone: the next one may have it, as if it were new.
+    pub(crate) fn renew(&self) {
+        *self.lock() = State::default();
+    }
+
     /// Gives the turn to another attempt, unless this one only lets others go first: it has ended, or
     /// waits for something.
     pub(crate) fn pause(&self) {

@@ -13,7 +13,7 @@ use tidemill_core::{
     limits,
     outcome::{Outcome, Reply},
 };
-use tidemill_sandbox::{Finished, Function, Limits};
+use tidemill_sandbox::{Finished, Function, Limits, Spare};
 
 /// The probe, compiled once for all tests of this file.
 static RIG: LazyLock<Rig> = LazyLock::new(|| {
@@ -42,7 +42,7 @@ fn text(reply: Option<Reply>) -> String {
 async fn answer_on(host: &Arc<Memory>, order: &str) -> String {
     let event = event("probe", order.to_owned());
     let finished = probe_with(limits())
-        .run(&event, &delivery(), host.clone())
+        .run(&event, &delivery(), host.clone(), &Spare::default())
         .await;
     assert_eq!(finished.outcome, Outcome::Ok, "{order}");
     text(finished.reply)
@@ -346,7 +346,9 @@ async fn an_increment_of_something_else_says_so() {
     let host = Arc::new(Memory::default());
     answer_on(&host, r#"{"do":"kv-set","text":"a word"}"#).await;
     let event = event("probe", r#"{"do":"increment"}"#);
-    let finished = probe_with(limits()).run(&event, &delivery(), host).await;
+    let finished = probe_with(limits())
+        .run(&event, &delivery(), host, &Spare::default())
+        .await;
     let said = finished.outcome.to_string();
     assert!(
         said.contains("the key `key` does not hold a decimal number"),

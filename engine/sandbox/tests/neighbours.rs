@@ -9,7 +9,7 @@ use std::{
 
 use common::*;
 use tidemill_core::outcome::Outcome;
-use tidemill_sandbox::{Keep, Limits};
+use tidemill_sandbox::{Keep, Limits, Spare};
 use tokio::task::JoinSet;
 
 #[tokio::test]
@@ -118,7 +118,8 @@ async fn a_dropped_attempt_frees_its_instance() {
     let sleeper = rig.load(&sleeper(3_600_000));
     for _ in 0..3 {
         let (event, delivery) = (event("any", ""), delivery());
-        let attempt = sleeper.run(&event, &delivery, Arc::new(Memory::default()));
+        let (host, spare) = (Arc::new(Memory::default()), Spare::default());
+        let attempt = sleeper.run(&event, &delivery, host, &spare);
         assert!(
             tokio::time::timeout(Duration::from_millis(5), attempt)
                 .await

@@ -13,7 +13,7 @@ use tidemill_core::{
     outcome::{Outcome, Usage},
     time::Timestamp,
 };
-use tidemill_sandbox::{Answered, DeliveryInfo};
+use tidemill_sandbox::{Answered, DeliveryInfo, Spare};
 
 use super::{
     Dispatcher,
@@ -66,16 +66,18 @@ pub(super) struct Broke {
 
 impl Dispatcher {
     /// What attempts of a function that begin now work with.
-    pub(super) fn tools(&self, function: &Arc<Deployed>) -> Arc<Tools> {
+    pub(super) fn tools(&self, function: &Arc<Deployed>, spare: Spare) -> Arc<Tools> {
         Arc::new(Tools {
             function: function.clone(),
             journal: self.journal.clone(),
             objects: self.objects(),
             locks: self.locks.clone(),
+            spare,
         })
     }
 
-    /// Calls the handler once, holding the locks of these keys. One event always has an answer.
+    /// Calls the handler once, holding the locks of these keys. One event always has an answer. One that has
+    /// answers is still to be [counted](Self::count).
     pub(super) async fn attempt(
         &self,
         tools: Arc<Tools>,
@@ -104,7 +106,7 @@ impl Dispatcher {
         } else {
             let info = info(first);
             // In a box: it is large, and all around it would be copied with it.
-            let run = Box::pin(component.run(first.event, &info, host.clone()));
+            let run = Box::pin(component.run(first.event, &info, host.clone(), &tools.spare));
             let finished = run.await;
             let (outcome, reply) = (finished.outcome, finished.reply);
             (Ok(vec![Answered { outcome, reply }]), None, finished.usage)
@@ -121,8 +123,6 @@ impl Dispatcher {
             }
         };
         let function = &first.function.plan.name;
-        let outcomes = answers.iter().map(|answered| &answered.outcome);
-        self.metrics.attempt(first.function, outcomes, &usage);
         for (run, Answered { outcome, .. }) in runs.iter().zip(&answers) {
             let trace = trace::trace_id(run.event.traceparent.as_deref());
             let (delivery, outcome, wall_us) = (run.delivery, outcome.name(), usage.wall_us);
@@ -136,6 +136,13 @@ impl Dispatcher {
             started,
             tools,
         })
+    }
+
+    /// Counts an attempt at these.
+    pub(super) fn count(&self, runs: &[Running<'_>], attempt: &Attempt) {
+        let outcomes = attempt.answers.iter().map(|answered| &answered.outcome);
+        self.metrics
+            .attempt(runs[0].function, outcomes, &attempt.usage);
     }
 
     /// The whole of a batch ended badly. None of its events knows why, so it counts for none.

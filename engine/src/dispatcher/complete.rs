@@ -11,7 +11,7 @@ use tidemill_core::{
     time::Timestamp,
 };
 use tidemill_journal::{Unit, UnitResult, WrittenObject};
-use tidemill_sandbox::Answered;
+use tidemill_sandbox::{Answered, Spare};
 use tokio::sync::MutexGuard;
 
 use super::{
@@ -211,8 +211,10 @@ impl Dispatcher {
             let mut attempt = match first.take() {
                 Some(first) => first,
                 None => {
-                    let tools = self.tools(runs[0].function);
-                    self.attempt(tools, runs, wanted).await?
+                    let tools = self.tools(runs[0].function, Spare::default());
+                    let attempt = self.attempt(tools, runs, wanted).await?;
+                    self.count(runs, &attempt);
+                    attempt
                 }
             };
             if matches!(runs[0].completes, Completes::Call(..)) && is_server_error(&attempt) {

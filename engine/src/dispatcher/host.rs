@@ -16,6 +16,7 @@ use tidemill_core::{
     ledger::Object,
 };
 use tidemill_journal::Journal;
+use tidemill_sandbox::Spare;
 
 use super::{
     effects::Effects,
@@ -43,6 +44,8 @@ pub struct Tools {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) objects: Arc<Objects>,
     pub(super) locks: KeyLocks,
+    /// What one that has ended leaves for the next one.
+    pub(super) spare: Spare,
 }
 
 /// The host of one attempt.

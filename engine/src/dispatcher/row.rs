@@ -23,6 +23,7 @@ use tidemill_core::{
     time::Timestamp,
 };
 use tidemill_journal::{Unit, UnitResult};
+use tidemill_sandbox::Spare;
 use tokio::{
     task::{unconstrained, yield_now},
     time::timeout,
@@ -157,6 +158,7 @@ impl Together {
     }
 
     fn close(&self) -> Vec<Finished> {
+        self.tools.spare.close();
         let mut all = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         all.take().unwrap_or_default()
     }
@@ -243,7 +245,7 @@ impl Dispatcher {
         let together = Arc::new(Together {
             dispatcher: self.clone(),
             trigger: trigger.clone(),
-            tools: self.tools(&trigger.function),
+            tools: self.tools(&trigger.function, Spare::open()),
             finished: Mutex::new(Some(Vec::with_capacity(turns.len()))),
         });
         let computes = &trigger.function.computes;
@@ -267,12 +269,15 @@ impl Dispatcher {
                 break;
             }
             if now - went_on >= YIELDS {
+                together.tools.spare.empty();
                 yield_now().await;
                 now = Instant::now();
                 went_on = now;
             }
         }
         let all = together.close();
+        let used = all.iter().map(|finished| &finished.attempt.usage);
+        self.metrics.attempts_ok(&trigger.function, used);
         self.make_room(starts_of(&all));
         all
     }
@@ -298,6 +303,8 @@ impl Dispatcher {
             None => Joined::Row,
             // In a box, as all that few come to: the others would carry its room with them.
             Some(finished) => {
+                let running = finished.member.running(start, trigger);
+                self.count(&[running], &finished.attempt);
                 Joined::Nobody(Box::pin(self.complete_alone(trigger, finished)).await)
             }
         }

@@ -17,7 +17,9 @@ use tidemill_core::{
     ledger::Object,
     time::Timestamp,
 };
-use tidemill_sandbox::{Compiler, DeliveryInfo, Finished, Function, Limits, Sandbox, Settings};
+use tidemill_sandbox::{
+    Compiler, DeliveryInfo, Finished, Function, Limits, Sandbox, Settings, Spare,
+};
 
 pub const MIB: u64 = 1 << 20;
 
@@ -95,7 +97,12 @@ pub fn delivery() -> DeliveryInfo {
 /// Runs one event against an engine of its own.
 pub async fn run(function: &Function, event: &Event) -> (Finished, Arc<Memory>) {
     let host = Arc::new(Memory::default());
-    (function.run(event, &delivery(), host.clone()).await, host)
+    (
+        function
+            .run(event, &delivery(), host.clone(), &Spare::default())
+            .await,
+        host,
+    )
 }
 
 /// A component whose handler is the core function `$handle (param $event i32) (result i32)`, given

@@ -14,7 +14,8 @@ mod state;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
 };
 
 use foldhash::HashSet;
@@ -29,6 +30,7 @@ use tidemill_core::{
     watermark::Progress,
 };
 use tidemill_journal::{Accepted, NewDelivery};
+use tokio::time::Instant;
 
 use super::{
     Dispatcher, Queue, Trigger,
@@ -42,6 +44,9 @@ pub(super) use run::running_held;
 pub(super) use state::{HeldDeliveries, HeldDelivery, Stage};
 
 use state::{Common, State, lock};
+
+/// How late it may be noticed that a held delivery has waited for long.
+const WATCH: Duration = Duration::from_secs(5);
 
 impl Holds for EngineIntake {
     fn hold_all(&self, all: Vec<Held>) -> Vec<BoxFuture<'_, Settlement>> {
@@ -149,7 +154,11 @@ impl Dispatcher {
             }
         };
         let tickets = entries.into_iter().map(enter).collect();
+        let watched = std::mem::replace(&mut state.watched, true);
         drop(state);
+        if !watched {
+            tokio::spawn(watch(Arc::downgrade(self)));
+        }
         self.stand_by(ready);
         tickets
     }
@@ -246,17 +255,12 @@ impl Dispatcher {
 
     /// Waits until the delivery is over or parked. One that waits too long is parked.
     async fn until_settled(self: &Arc<Self>, held: &Arc<HeldDelivery>) -> Settlement {
-        // Logs wait for ever, and without a lane or a key nobody is waited for.
-        if held.log.is_some() && !held.has_turn() {
-            return held.told.wait().await;
-        }
-        let mut look = held.since + limits::HELD_IN_LINE;
+        let mut look = held.first_look();
         loop {
-            tokio::select! {
-                settlement = held.told.wait() => return settlement,
-                () = tokio::time::sleep_until(look) => {}
+            if let Some(settlement) = held.told.wait(look).await {
+                return settlement;
             }
-            look += limits::HELD_IN_LINE;
+            look = look.map(|look| look + limits::HELD_IN_LINE);
             if !self.has_waited_long(held).await {
                 continue;
             }
@@ -434,6 +438,25 @@ impl Dispatcher {
 
     fn trigger_of(&self, held: &HeldDelivery) -> Arc<Trigger> {
         self.table.load().triggers[held.trigger].clone()
+    }
+}
+
+/// Has those look at the time that have waited long in line, as long as any are held. A timer for each of them would
+/// cost more than all else that their source does for most.
+async fn watch(of: Weak<Dispatcher>) {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        let Some(this) = of.upgrade() else { return };
+        let mut state = this.held.lock();
+        if state.deliveries.is_empty() {
+            state.watched = false;
+            return;
+        }
+        let now = Instant::now();
+        let old = |held: &&Arc<HeldDelivery>| held.first_look().is_some_and(|look| look <= now);
+        let old: Vec<_> = state.deliveries.values().filter(old).cloned().collect();
+        drop(state);
+        old.iter().for_each(|held| held.told.wake());
     }
 }
 

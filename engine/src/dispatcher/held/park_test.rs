@@ -35,7 +35,7 @@ async fn a_lane_that_waits_is_parked_and_keeps_its_order_through_a_restart() {
         tokio::task::yield_now().await;
         assert_eq!(engine.pending().await, 0);
     }
-    advance(Duration::from_secs(2)).await;
+    advance(Duration::from_secs(1) + WATCH).await;
     until("the lane is settled", || settled(&lane) == lane.len()).await;
     engine.until_pending(5).await;
     // The head of the lane too, as those behind it may not pass it.

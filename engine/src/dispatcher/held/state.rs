@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) deliveries: HashMap<Seq, Arc<HeldDelivery>>,
     pub(super) by_id: HashMap<DeliveryId, Seq>,
     pub(super) lines: HashMap<usize, Line>,
+    /// Somebody looks at the time for all of them.
+    pub(super) watched: bool,
     /// Of each trigger, how many run that the journal has taken over meanwhile.
     pub(super) taken_over: HashMap<usize, usize>,
 }
@@ -96,6 +98,13 @@ impl HeldDelivery {
         self.delivery.lane.is_some() || self.delivery.key.is_some()
     }
 
+    /// When it has waited long, for the first time. Logs wait for ever, and without a lane or a key nobody is
+    /// waited for.
+    pub(super) fn first_look(&self) -> Option<Instant> {
+        let waits_for_ever = self.log.is_some() && !self.has_turn();
+        (!waits_for_ever).then(|| self.since + limits::HELD_IN_LINE)
+    }
+
     pub(super) fn waits(&self, due: Timestamp) -> Waiting {
         Waiting {
             seq: self.place,
@@ -122,34 +131,59 @@ impl HeldDelivery {
 #[derive(Default)]
 pub(super) struct Told {
     settlement: OnceLock<Settlement>,
-    /// Who waits for it. Mostly one, for whom tokio's `Notify` does too much.
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Mutex<Wakers>,
+}
+
+/// Who waits for it. Mostly one, for whom tokio's `Notify` does too much, and who needs no memory of its own.
+#[derive(Default)]
+struct Wakers {
+    one: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Wakers {
+    fn add(&mut self, waker: &Waker) {
+        match &self.one {
+            None => self.one = Some(waker.clone()),
+            Some(one) => {
+                if !one.will_wake(waker) && !self.more.iter().any(|one| one.will_wake(waker)) {
+                    self.more.push(waker.clone());
+                }
+            }
+        }
+    }
 }
 
 impl Told {
     /// The first who tells is heard.
     pub(super) fn tell(&self, settlement: Settlement) {
         if self.settlement.set(settlement).is_ok() {
-            let waiting = std::mem::take(&mut *lock(&self.waiting));
-            waiting.into_iter().for_each(Waker::wake);
+            self.wake();
         }
+    }
+
+    /// Has those who wait look at the time.
+    pub(super) fn wake(&self) {
+        let Wakers { one, more } = std::mem::take(&mut *lock(&self.waiting));
+        one.into_iter().chain(more).for_each(Waker::wake);
     }
 
     pub(super) fn get(&self) -> Option<Settlement> {
         self.settlement.get().copied()
     }
 
-    pub(super) async fn wait(&self) -> Settlement {
+    /// Waits until it is told, or until somebody [has it look](Told::wake) at that time or later.
+    pub(super) async fn wait(&self, until: Option<Instant>) -> Option<Settlement> {
         poll_fn(|context| {
             let mut waiting = lock(&self.waiting);
             // Under the lock, so that it is told afterwards or is here.
-            if let Some(settlement) = self.get() {
+            if let settlement @ Some(_) = self.get() {
                 return Poll::Ready(settlement);
             }
-            let waker = context.waker();
-            if !waiting.iter().any(|one| one.will_wake(waker)) {
-                waiting.push(waker.clone());
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Poll::Ready(None);
             }
+            waiting.add(context.waker());
             Poll::Pending
         })
         .await

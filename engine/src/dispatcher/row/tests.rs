@@ -9,6 +9,7 @@ use tidemill_core::{
     intake::{Intake, Mark, Offer},
 };
 use tidemill_journal::{Journal as _, Settle};
+use tidemill_sandbox::Spare;
 
 use super::*;
 use crate::dispatcher::testing::{Engine, StandsStill, held, until, value};
@@ -185,7 +186,7 @@ async fn if_one_was_settled_elsewhere_the_others_of_its_row_are_completed_all_th
             panic!("it does not run");
         };
         let running = [member.running(start, &trigger)];
-        let tools = dispatcher.tools(&trigger.function);
+        let tools = dispatcher.tools(&trigger.function, Spare::default());
         let attempt = dispatcher.attempt(tools, &running, BTreeSet::new()).await;
         let Ok(attempt) = attempt else {
             panic!("there is no answer");

@@ -1,20 +1,20 @@
-//! The bare server of durable requests: hyper, one path, one SQLite file. No limits, no looks at headers, no
-//! handler.
+//! The bare server of durable requests: axum, one route, one SQLite file. No limits, no looks at headers, no handler.
 
 use std::{
-    convert::Infallible,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Result;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1,
-    service::service_fn,
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing,
+    serve::ListenerExt as _,
 };
-use hyper_util::rt::TokioIo;
 use rusqlite::{Connection, params};
 use tokio::{
     net::TcpListener,
@@ -41,59 +41,30 @@ pub fn serve() -> Result<()> {
             accept.durable.send(()).ok();
         }
     })?;
+    let app = Router::new()
+        .route("/work", routing::post(accept))
+        .with_state(commits.sender.clone());
     Runtime::new()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?);
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            let sender = commits.sender.clone();
-            tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let sender = sender.clone();
-                    async move { Ok::<_, Infallible>(respond(request, sender).await) }
-                });
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                connection.await.ok();
-            });
-        }
+        let listener = listener.tap_io(|stream| {
+            stream.set_nodelay(true).ok();
+        });
+        axum::serve(listener, app).await?;
+        Ok(())
     })
 }
 
-async fn respond(
-    request: Request<Incoming>,
-    sender: mpsc::Sender<Accept>,
-) -> Response<Full<Bytes>> {
-    match accept(request, sender).await {
-        Ok(response) => response,
-        Err(error) => {
-            let mut response = Response::new(Full::from(format!("{error:#}")));
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response
-        }
-    }
-}
-
-async fn accept(
-    request: Request<Incoming>,
-    sender: mpsc::Sender<Accept>,
-) -> Result<Response<Full<Bytes>>> {
-    anyhow::ensure!(
-        request.method() == Method::POST && request.uri().path() == "/work",
-        "there is one path"
-    );
-    let data = request.into_body().collect().await?.to_bytes();
+async fn accept(State(sender): State<mpsc::Sender<Accept>>, data: Bytes) -> Response {
     let id = format!("{:032x}", fastrand::u128(..));
     let body = format!("{{\"id\":\"{id}\"}}");
     let (durable, done) = oneshot::channel();
     let accept = Accept { id, data, durable };
-    sender.send(accept).await?;
-    done.await?;
-    let response = Response::builder()
-        .status(StatusCode::ACCEPTED)
-        .header(header::CONTENT_TYPE, "application/json");
-    Ok(response.body(Full::from(body))?)
+    if sender.send(accept).await.is_err() || done.await.is_err() {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "the writer has ended").into_response();
+    }
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (StatusCode::ACCEPTED, json, body).into_response()
 }
 
 fn insert(connection: &Connection, accept: &Accept) -> rusqlite::Result<()> {
