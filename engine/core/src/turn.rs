@@ -10,7 +10,12 @@
 //! A [`Line`] keeps the same rule for deliveries of one trigger that no journal has: those that their
 //! source holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry};
+use std::{
+    collections::{BTreeSet, VecDeque, hash_map::Entry},
+    hash::BuildHasher as _,
+};
+
+use foldhash::{HashMap, HashSet, fast::RandomState};
 
 use crate::delivery::Seq;
 
@@ -34,35 +39,47 @@ impl Turn {
     }
 }
 
-impl Turn {
-    /// Whether it waits for nobody.
-    pub fn is_free(&self) -> bool {
-        self.lane.is_none() && self.key.is_none()
-    }
-}
-
 /// Deliveries of one trigger in the order in which they came, and whose turn it is.
+///
+/// Names of lanes and keys are known by their hashes here: two names that share one wait for each other, and that is all.
 #[derive(Debug, Default)]
 pub struct Line {
-    turns: BTreeMap<Seq, Turn>,
-    lanes: HashMap<String, VecDeque<Seq>>,
-    keys: HashMap<String, VecDeque<Seq>>,
+    hashes: RandomState,
+    turns: HashMap<Seq, Hashes>,
+    lanes: HashMap<u64, Queue>,
+    keys: HashMap<u64, Queue>,
+}
+
+/// A [`Turn`], by the hashes of its names.
+#[derive(Clone, Copy, Debug)]
+struct Hashes {
+    lane: Option<u64>,
+    key: Option<u64>,
+}
+
+/// Those with one name: at least one, mostly no other.
+#[derive(Debug)]
+struct Queue {
+    first: Seq,
+    behind: VecDeque<Seq>,
 }
 
 impl Line {
     /// A delivery joins the end. Its place is higher than all that came before. Whether it is its
     /// turn.
-    pub fn enter(&mut self, place: Seq, turn: Turn) -> bool {
-        if let Some(lane) = &turn.lane {
-            self.lanes.entry(lane.clone()).or_default().push_back(place);
-        }
-        if let Some(key) = &turn.key {
-            self.keys.entry(key.clone()).or_default().push_back(place);
-        }
-        if !turn.is_free() {
+    pub fn enter(&mut self, place: Seq, lane: Option<&str>, key: Option<&str>) -> bool {
+        let turn = Hashes {
+            lane: lane.map(|lane| self.hashes.hash_one(lane)),
+            key: key.map(|key| self.hashes.hash_one(key)),
+        };
+        let first_in_lane = turn
+            .lane
+            .is_none_or(|lane| enter(&mut self.lanes, lane, place));
+        let first_with_key = turn.key.is_none_or(|key| enter(&mut self.keys, key, place));
+        if turn.lane.is_some() || turn.key.is_some() {
             self.turns.insert(place, turn);
         }
-        self.has_turn(place)
+        first_in_lane && first_with_key
     }
 
     /// A delivery leaves, from wherever it stands. Those whose turn it is now, and was not.
@@ -86,31 +103,26 @@ impl Line {
         let Some(turn) = self.turns.get(&place) else {
             return true;
         };
-        [(&turn.lane, &self.lanes), (&turn.key, &self.keys)]
+        [(turn.lane, &self.lanes), (turn.key, &self.keys)]
             .into_iter()
-            .all(|(name, queues)| match name {
-                Some(name) => queues.get(name).and_then(VecDeque::front) == Some(&place),
-                None => true,
-            })
+            .all(|(name, queues)| name.is_none_or(|name| first(queues, name) == Some(place)))
     }
 
     /// Which of these may run together, one after another: whoever waits for nobody else. They come in
     /// the order of their places.
     pub fn together(&self, places: &[Seq]) -> BTreeSet<Seq> {
-        let mut in_lane: HashMap<&str, usize> = HashMap::new();
+        let mut in_lane: HashMap<u64, usize> = HashMap::default();
         let may = |place: &&Seq| {
             let Some(turn) = self.turns.get(place) else {
                 return true;
             };
-            let first = |key| self.keys.get(key).and_then(VecDeque::front);
             let mut may = turn
                 .key
-                .as_ref()
-                .is_none_or(|key| first(key) == Some(place));
-            if let Some(lane) = &turn.lane {
+                .is_none_or(|key| first(&self.keys, key) == Some(**place));
+            if let Some(lane) = turn.lane {
                 let before = in_lane.entry(lane).or_default();
-                let next = self.lanes.get(lane).and_then(|lane| lane.get(*before));
-                may &= next == Some(place);
+                let mut all = self.lanes.get(&lane).into_iter().flat_map(Queue::all);
+                may &= all.nth(*before) == Some(**place);
                 *before += usize::from(may);
             }
             may
@@ -120,11 +132,11 @@ impl Line {
 
     /// Those behind it in its lane, in their order.
     pub fn behind(&self, place: Seq) -> impl Iterator<Item = Seq> {
-        let lane = self.turns.get(&place).and_then(|turn| turn.lane.as_ref());
-        let lane = lane.and_then(|lane| self.lanes.get(lane));
+        let lane = self.turns.get(&place).and_then(|turn| turn.lane);
+        let lane = lane.and_then(|lane| self.lanes.get(&lane));
         let behind = lane.into_iter().flat_map(move |lane| {
-            let at = lane.binary_search(&place).map_or(lane.len(), |at| at + 1);
-            lane.range(at..)
+            let at = lane.behind.partition_point(|other| *other <= place);
+            lane.behind.range(at..)
         });
         behind.copied()
     }
@@ -134,13 +146,13 @@ impl Line {
     pub fn connected(&self, place: Seq) -> Vec<Seq> {
         let (mut found, mut look) = (BTreeSet::from([place]), vec![place]);
         // Each lane and key is walked once, however many stand in it.
-        let (mut lanes, mut keys) = (HashSet::new(), HashSet::new());
+        let (mut lanes, mut keys) = (HashSet::default(), HashSet::default());
         while let Some(turn) = look.pop().and_then(|place| self.turns.get(&place)) {
-            let lane = turn.lane.as_ref().filter(|lane| lanes.insert(*lane));
-            let lane = lane.and_then(|lane| self.lanes.get(lane));
-            let key = turn.key.as_ref().filter(|key| keys.insert(*key));
-            let key = key.and_then(|key| self.keys.get(key));
-            for &other in lane.into_iter().chain(key).flatten() {
+            let lane = turn.lane.filter(|lane| lanes.insert(*lane));
+            let lane = lane.and_then(|lane| self.lanes.get(&lane));
+            let key = turn.key.filter(|key| keys.insert(*key));
+            let key = key.and_then(|key| self.keys.get(&key));
+            for other in lane.into_iter().chain(key).flat_map(Queue::all) {
                 if found.insert(other) {
                     look.push(other);
                 }
@@ -155,18 +167,55 @@ impl Line {
     }
 }
 
+impl Queue {
+    fn all(&self) -> impl Iterator<Item = Seq> {
+        std::iter::once(self.first).chain(self.behind.iter().copied())
+    }
+}
+
+fn first(queues: &HashMap<u64, Queue>, name: u64) -> Option<Seq> {
+    queues.get(&name).map(|queue| queue.first)
+}
+
+/// Puts a place at the end of a queue. Whether it is the first.
+fn enter(queues: &mut HashMap<u64, Queue>, name: u64, place: Seq) -> bool {
+    match queues.entry(name) {
+        Entry::Occupied(mut queue) => {
+            queue.get_mut().behind.push_back(place);
+            false
+        }
+        Entry::Vacant(new) => {
+            new.insert(Queue {
+                first: place,
+                behind: VecDeque::new(),
+            });
+            true
+        }
+    }
+}
+
 /// Takes a place out of a queue. Who is first now, if another was.
-fn leave(queues: &mut HashMap<String, VecDeque<Seq>>, name: String, place: Seq) -> Option<Seq> {
-    let Entry::Occupied(mut queue) = queues.entry(name) else {
+fn leave(queues: &mut HashMap<u64, Queue>, name: u64, place: Seq) -> Option<Seq> {
+    let Entry::Occupied(mut entry) = queues.entry(name) else {
         return None;
     };
-    let at = queue.get().binary_search(&place).ok()?;
-    queue.get_mut().remove(at);
-    if queue.get().is_empty() {
-        queue.remove();
+    let queue = entry.get_mut();
+    if queue.first != place {
+        if let Ok(at) = queue.behind.binary_search(&place) {
+            queue.behind.remove(at);
+        }
         return None;
     }
-    (at == 0).then(|| queue.get().front().copied())?
+    match queue.behind.pop_front() {
+        Some(next) => {
+            queue.first = next;
+            Some(next)
+        }
+        None => {
+            entry.remove();
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -174,6 +223,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn enter(line: &mut Line, place: Seq, turn: &Turn) -> bool {
+        line.enter(place, turn.lane.as_deref(), turn.key.as_deref())
+    }
 
     fn turn(lane: Option<&str>, key: Option<&str>) -> Turn {
         let [lane, key] = [lane, key].map(|text| text.map(str::to_owned));
@@ -214,7 +267,7 @@ mod tests {
             turn(Some("c"), None),
         ];
         for (place, turn) in (1..).zip(turns) {
-            line.enter(place, turn);
+            enter(&mut line, place, &turn);
         }
         assert_eq!(line.connected(2), [1, 2, 4]);
         assert_eq!(line.connected(3), [3]);
@@ -234,7 +287,7 @@ mod tests {
             turn(Some("a"), None),
         ];
         for (place, turn) in (1..).zip(turns) {
-            line.enter(place, turn);
+            enter(&mut line, place, &turn);
         }
         let together = |places: &[Seq]| line.together(places).into_iter().collect::<Vec<_>>();
         assert_eq!(together(&[1, 2, 3, 4, 5, 6, 7]), [1, 2, 3, 6, 7]);
@@ -270,7 +323,7 @@ mod tests {
                 } else {
                     let turn = Turn { lane: named(lane), key: named(key) };
                     all.push((place, turn.clone()));
-                    if line.enter(place, turn) {
+                    if enter(&mut line, place, &turn) {
                         told.insert(place);
                     }
                 }

@@ -124,9 +124,15 @@ impl Dispatcher {
         };
         let function = &first.function.plan.name;
         for (run, Answered { outcome, .. }) in runs.iter().zip(&answers) {
-            let trace = trace::trace_id(run.event.traceparent.as_deref());
-            let (delivery, outcome, wall_us) = (run.delivery, outcome.name(), usage.wall_us);
-            tracing::debug!(%function, %delivery, attempt = run.attempt, trace, %outcome, wall_us, "attempt ended");
+            tracing::debug!(
+                %function,
+                delivery = %run.delivery,
+                attempt = run.attempt,
+                trace = trace::trace_id(run.event.traceparent.as_deref()),
+                outcome = %outcome.name(),
+                wall_us = usage.wall_us,
+                "attempt ended"
+            );
         }
         Ok(Attempt {
             answers,

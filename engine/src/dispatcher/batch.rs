@@ -96,7 +96,7 @@ impl Dispatcher {
                 again.push(held.look_again());
                 continue;
             }
-            match self.prepare_held(&held).await {
+            match self.prepare_held(&held, false).await {
                 Ok(()) => members.push(Member::Held(held)),
                 Err(later) => {
                     if later.is_some() {

@@ -117,7 +117,7 @@ impl Dispatcher {
             lane: dead.lane,
             key: dead.key,
         };
-        let _reserved = self.make_way(&dead.trigger, turn).await;
+        let _reserved = self.make_way(&dead.trigger, &turn).await;
         let redriven = redrive(&*self.journal, id, original).await?;
         self.redriven(&redriven);
         Ok(redriven)

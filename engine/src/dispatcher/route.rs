@@ -26,11 +26,12 @@ impl Dispatcher {
         now: Timestamp,
     ) -> Vec<Accepted> {
         let table = self.table.load();
-        let Some(mut accepted) = self.matched(&table, source, event, remember, now) else {
+        let mut deliveries = self.matched(&table, source, &event, remember, now);
+        if deliveries.is_empty() {
             return Vec::new();
-        };
+        }
         let mut forwarded = Vec::new();
-        for delivery in &mut accepted.deliveries {
+        for delivery in &mut deliveries {
             delivery.due = due.unwrap_or(delivery.due);
             if let Some(queue) = table.queue(&delivery.trigger)
                 && let Some((cause, reason)) = &delivery.dead
@@ -42,32 +43,32 @@ impl Dispatcher {
                     reason,
                     attempts: 0,
                 };
-                forwarded.extend(self.forward_dead(trigger, &accepted.event, given, now));
+                forwarded.extend(self.forward_dead(trigger, &event, given, now));
             }
         }
+        let accepted = Accepted { event, deliveries };
         std::iter::once(accepted).chain(forwarded).collect()
     }
 
-    /// The event of a source with a delivery for each trigger that matches; none, if there is nothing to
-    /// keep.
+    /// A delivery for each trigger that matches the event of a source.
     pub(super) fn matched(
         &self,
         table: &Table,
         source: &str,
-        event: Event,
+        event: &Event,
         remember: bool,
         now: Timestamp,
-    ) -> Option<Accepted> {
+    ) -> Vec<NewDelivery> {
         let listeners = table.listeners(source).iter();
         let listeners = listeners.map(|&place| &table.triggers[place]);
-        let parsed = Parsed::new(&event);
+        let parsed = Parsed::new(event);
         let mut deliveries = Vec::new();
         for trigger in listeners.clone() {
             if trigger.matches(&parsed) {
                 let mut delivery = self.delivery(trigger, &parsed, now);
-                delivery.dead = too_many_hops(&event).or_else(|| too_large(&event, trigger));
+                delivery.dead = too_many_hops(event).or_else(|| too_large(event, trigger));
                 deliveries.push(delivery);
-            } else if trigger.is_outsized(&event) {
+            } else if trigger.is_outsized(event) {
                 let (trigger, object) = (&trigger.name, &event.subject);
                 tracing::info!(
                     trigger,
@@ -91,7 +92,7 @@ impl Dispatcher {
         for delivery in &mut deliveries {
             delivery.remember = remember;
         }
-        (!deliveries.is_empty()).then_some(Accepted { event, deliveries })
+        deliveries
     }
 
     fn delivery(&self, trigger: &Trigger, parsed: &Parsed<'_>, now: Timestamp) -> NewDelivery {

@@ -121,8 +121,8 @@ struct Turn {
 enum What {
     /// The journal keeps it; what it says of it.
     Journaled(Box<Taken>),
-    /// Its source keeps it, and it has begun.
-    Held(Arc<HeldDelivery>),
+    /// Its source keeps it, and it has begun; whether it is surely behind nobody.
+    Held(Arc<HeldDelivery>, bool),
     /// Its source keeps it. Whether it may begin is still to be seen.
     Elsewhere,
 }
@@ -187,7 +187,10 @@ impl Dispatcher {
         let turn = |(start, what)| Turn { start, what };
         let turns = if Queue::is_held(queue) {
             let begun = self.begin_at_once(&seqs).into_iter();
-            let begun = begun.map(|held| held.map_or(What::Elsewhere, What::Held));
+            // Of each, its turn had come before.
+            let first = self.is_first(Queue::trigger(queue));
+            let begun =
+                begun.map(|held| held.map_or(What::Elsewhere, |held| What::Held(held, first)));
             starts.zip(begun).map(turn).collect()
         } else {
             let all = pin!(self.take_all(&seqs));
@@ -314,8 +317,8 @@ impl Dispatcher {
     async fn begin_turn(&self, turn: Turn, trigger: &Trigger) -> Result<Member, Option<Waiting>> {
         let taken = match turn.what {
             What::Journaled(taken) => taken,
-            What::Held(held) => {
-                self.prepare_held(&held).await?;
+            What::Held(held, first) => {
+                self.prepare_held(&held, first).await?;
                 return Ok(Member::Held(held));
             }
             What::Elsewhere => {

@@ -29,7 +29,6 @@ use tidemill_core::{
     time::Timestamp,
     watermark::Progress,
 };
-use tidemill_journal::{Accepted, NewDelivery};
 use tokio::time::Instant;
 
 use super::{
@@ -43,7 +42,8 @@ use crate::{clock, trace};
 pub(super) use run::running_held;
 pub(super) use state::{HeldDeliveries, HeldDelivery, Stage};
 
-use state::{Common, State, lock};
+use offsets::Place;
+use state::{State, lock};
 
 /// How late it may be noticed that a held delivery has waited for long.
 const WATCH: Duration = Duration::from_secs(5);
@@ -76,16 +76,17 @@ impl Holds for EngineIntake {
 /// A held event on its way in.
 struct Entry {
     source: String,
-    accepted: Option<Accepted>,
+    /// What it comes to; none of it has its place yet.
+    deliveries: Vec<Arc<HeldDelivery>>,
     /// The triggers that have completed it already.
     closed: Vec<usize>,
-    common: Common,
+    log: Option<Place>,
 }
 
 impl Entry {
     /// Nobody listens to its source any more.
     fn is_unheard(&self, table: &Table) -> bool {
-        self.accepted.is_none() && table.listeners(&self.source).is_empty()
+        self.deliveries.is_empty() && table.listeners(&self.source).is_empty()
     }
 }
 
@@ -172,20 +173,23 @@ impl Dispatcher {
             position,
         } = held;
         event.traceparent.get_or_insert_with(trace::new_traceparent);
-        let accepted = self.matched(table, &source, event, stable, now);
+        let new = self.matched(table, &source, &event, stable, now);
         let received = position
             .as_ref()
             .map(|position| self.held.offsets.received(position));
         let (log, closed) = received.unzip();
+        let events = std::iter::repeat_n(event, new.len());
+        let deliveries = new.into_iter().zip(events).filter_map(|(mut new, event)| {
+            let trigger = table.place(&new.trigger)?;
+            new.lane = lane(&table.triggers[trigger], new.lane, position.as_ref());
+            let held = HeldDelivery::new(trigger, by, new, event, log.clone());
+            Some(Arc::new(held))
+        });
         Entry {
+            deliveries: deliveries.collect(),
             closed: closed.unwrap_or_default(),
-            common: Common {
-                log,
-                position,
-                source: by,
-            },
             source,
-            accepted,
+            log,
         }
     }
 
@@ -201,55 +205,37 @@ impl Dispatcher {
     ) -> Vec<Arc<HeldDelivery>> {
         let Entry {
             source,
-            accepted,
+            mut deliveries,
             closed,
-            common,
+            log,
         } = entry;
-        let (mut mine, mut deliveries) = (Vec::new(), Vec::new());
-        if let Some(Accepted {
-            event,
-            deliveries: new,
-        }) = accepted
-        {
-            let events = std::iter::repeat_n(event, new.len());
-            for (new, event) in new.into_iter().zip(events) {
-                let Some(trigger) = table.place(&new.trigger) else {
-                    continue;
-                };
-                mine.push(trigger);
-                if closed.contains(&trigger) {
-                    self.metrics.duplicate(&source);
-                    continue;
-                }
-                if let Some(same) = state.find(new.id) {
-                    same.waiting.fetch_add(1, Ordering::Relaxed);
-                    let mut elsewhere = lock(&same.elsewhere);
-                    elsewhere.extend(
-                        common
-                            .log
-                            .clone()
-                            .filter(|log| same.log.as_ref() != Some(log)),
-                    );
-                    drop(elsewhere);
-                    deliveries.push(same.clone());
-                    continue;
-                }
-                let lane = lane(&table.triggers[trigger], &new, common.position.as_ref());
-                let held = state.stand_in_line(trigger, lane, new, event, &common);
-                // Whoever comes to a batch without those ahead of it is sent back.
-                if state.has_turn(&held) || table.triggers[trigger].batch.is_some() {
-                    ready.push((trigger, held.waits(now)));
-                }
-                deliveries.push(held);
-            }
-        }
-        if let Some(place) = &common.log {
+        if let Some(place) = &log {
             // What is not for a trigger is done with for it.
+            let mine = |other: &usize| deliveries.iter().any(|held| held.trigger == *other);
             let listeners = table.listeners(&source).iter();
-            for &other in listeners.filter(|other| !mine.contains(other)) {
+            for &other in listeners.filter(|other| !mine(other)) {
                 self.held.offsets.completed(place, other);
             }
         }
+        deliveries.retain_mut(|held| {
+            if closed.contains(&held.trigger) {
+                self.metrics.duplicate(&source);
+                return false;
+            }
+            if let Some(same) = state.find(held.delivery.id) {
+                same.waiting.fetch_add(1, Ordering::Relaxed);
+                let other = log.as_ref().filter(|log| same.log.as_ref() != Some(log));
+                lock(&same.elsewhere).extend(other.cloned());
+                *held = same.clone();
+                return true;
+            }
+            state.stand_in_line(held);
+            // Whoever comes to a batch without those ahead of it is sent back.
+            if state.has_turn(held) || table.triggers[held.trigger].batch.is_some() {
+                ready.push((held.trigger, held.waits(now)));
+            }
+            true
+        });
         deliveries
     }
 
@@ -465,10 +451,10 @@ fn has_started(held: &HeldDelivery, started: &HashSet<Seq>) -> bool {
     held.running.load(Ordering::Relaxed) || started.contains(&held.place)
 }
 
-fn lane(trigger: &Trigger, new: &NewDelivery, position: Option<&Position>) -> Option<String> {
+fn lane(trigger: &Trigger, chosen: Option<String>, position: Option<&Position>) -> Option<String> {
     match trigger.order {
         Order::MessageKey => position?.key.clone(),
         Order::Partition => Some(position?.partition.partition.clone()),
-        _ => new.lane.clone(),
+        _ => chosen,
     }
 }

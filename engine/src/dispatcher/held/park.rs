@@ -61,13 +61,13 @@ impl Dispatcher {
 
     /// Parks all that stand in line where a delivery is about to join the journal, and reserves the
     /// place behind them.
-    pub async fn make_way(&self, trigger: &str, turn: Turn) -> Option<Reserved<'_>> {
+    pub async fn make_way(&self, trigger: &str, turn: &Turn) -> Option<Reserved<'_>> {
         let trigger = self.table.load().place(trigger)?;
         let place = {
             let mut state = self.held.lock();
             let place = state.next_place();
             let line = state.lines.entry(trigger).or_default();
-            line.enter(place, turn);
+            line.enter(place, turn.lane.as_deref(), turn.key.as_deref());
             place
         };
         let reserved = Reserved {

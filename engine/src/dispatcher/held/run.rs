@@ -45,7 +45,7 @@ impl Dispatcher {
         place: Seq,
     ) -> Result<Arc<HeldDelivery>, Option<Waiting>> {
         let held = self.begin_held(place).await.ok_or(None)?;
-        self.prepare_held(&held).await?;
+        self.prepare_held(&held, false).await?;
         Ok(held)
     }
 
@@ -113,12 +113,14 @@ impl Dispatcher {
         }
     }
 
-    /// Looks once more before it runs. An error, if it does not: when to look again, if at all.
+    /// Looks once more before it runs. An error, if it does not: when to look again, if at all. `first`, if the
+    /// journal had [nothing](Self::is_first) of its trigger since its turn came.
     ///
     /// What is rare is in boxes, here and where it settles: otherwise all that run would carry its room with them.
     pub(in crate::dispatcher) async fn prepare_held(
         &self,
         held: &HeldDelivery,
+        first: bool,
     ) -> Result<(), Option<Waiting>> {
         let delivery = &held.delivery;
         let later = || {
@@ -137,7 +139,11 @@ impl Dispatcher {
             Box::pin(self.over(held, "duplicate")).await;
             return Err(None);
         }
-        match self.ahead(held).await.ok_or(None)? {
+        let ahead = match first {
+            true => 0,
+            false => self.ahead(held).await.ok_or(None)?,
+        };
+        match ahead {
             0 => {}
             most if most >= limits::LANE_PARKED => return later(),
             _ => {
@@ -195,14 +201,15 @@ impl Dispatcher {
         self.leave_all(all);
     }
 
+    /// Whether no delivery of a trigger is pending in the journal.
+    pub(in crate::dispatcher) fn is_first(&self, trigger: usize) -> bool {
+        let taken_over = self.held.lock().taken_over.contains_key(&trigger);
+        !taken_over && self.lock().is_idle(Queue::Journaled.of(trigger))
+    }
+
     /// How many in the journal are ahead of it in its lane or with its key.
     pub(super) async fn ahead(&self, held: &HeldDelivery) -> Option<usize> {
-        if !held.has_turn() {
-            return Some(0);
-        }
-        let taken_over = self.held.lock().taken_over.contains_key(&held.trigger);
-        let journaled = Queue::Journaled.of(held.trigger);
-        if !taken_over && self.lock().is_idle(journaled) {
+        if !held.has_turn() || self.is_first(held.trigger) {
             return Some(0);
         }
         let (trigger, turn) = (&held.delivery.trigger, held.turn());

@@ -16,7 +16,7 @@ use tidemill_core::{
     delivery::{Cause, Delivery, Seq, Work},
     dispatch::Waiting,
     event::Event,
-    hold::{Position, Settlement},
+    hold::Settlement,
     identity::DeliveryId,
     limits,
     time::Timestamp,
@@ -87,6 +87,44 @@ pub(in crate::dispatcher) enum Stage {
 }
 
 impl HeldDelivery {
+    /// One that has no place yet.
+    pub(super) fn new(
+        trigger: usize,
+        source: SourceNumber,
+        new: NewDelivery,
+        event: Event,
+        log: Option<Place>,
+    ) -> HeldDelivery {
+        HeldDelivery {
+            place: 0,
+            trigger,
+            source,
+            delivery: Delivery {
+                seq: 0,
+                id: new.id,
+                trigger: new.trigger,
+                work: Work::Handle,
+                attempts: 0,
+                accepted: new.accepted,
+                due: new.due,
+                lane: new.lane,
+                key: new.key,
+                remember: new.remember,
+                redrive: None,
+                event,
+            },
+            log,
+            elsewhere: Mutex::default(),
+            dead: new.dead,
+            waiting: AtomicUsize::new(1),
+            running: AtomicBool::new(false),
+            taken_over: AtomicBool::new(false),
+            since: Instant::now(),
+            stage: AsyncMutex::new(Stage::Held),
+            told: Told::default(),
+        }
+    }
+
     pub(super) fn turn(&self) -> Turn {
         Turn {
             lane: self.delivery.lane.clone(),
@@ -207,13 +245,6 @@ impl HeldDeliveries {
     }
 }
 
-/// What the deliveries of an event have in common.
-pub(super) struct Common {
-    pub(super) position: Option<Position>,
-    pub(super) log: Option<Place>,
-    pub(super) source: SourceNumber,
-}
-
 impl State {
     pub(super) fn find(&self, id: DeliveryId) -> Option<&Arc<HeldDelivery>> {
         self.deliveries.get(self.by_id.get(&id)?)
@@ -230,47 +261,16 @@ impl State {
         self.last - 1
     }
 
-    pub(super) fn stand_in_line(
-        &mut self,
-        trigger: usize,
-        lane: Option<String>,
-        new: NewDelivery,
-        event: Event,
-        entry: &Common,
-    ) -> Arc<HeldDelivery> {
-        let held = Arc::new(HeldDelivery {
-            place: self.next_place(),
-            trigger,
-            source: entry.source,
-            delivery: Delivery {
-                seq: 0,
-                id: new.id,
-                trigger: new.trigger,
-                work: Work::Handle,
-                attempts: 0,
-                accepted: new.accepted,
-                due: new.due,
-                lane,
-                key: new.key,
-                remember: new.remember,
-                redrive: None,
-                event,
-            },
-            log: entry.log.clone(),
-            elsewhere: Mutex::default(),
-            dead: new.dead,
-            waiting: AtomicUsize::new(1),
-            running: AtomicBool::new(false),
-            taken_over: AtomicBool::new(false),
-            since: Instant::now(),
-            stage: AsyncMutex::new(Stage::Held),
-            told: Told::default(),
-        });
-        let line = self.lines.entry(trigger).or_default();
-        line.enter(held.place, held.turn());
-        self.by_id.insert(held.delivery.id, held.place);
-        self.deliveries.insert(held.place, held.clone());
-        held
+    /// Gives it its place, which nobody has seen it without.
+    pub(super) fn stand_in_line(&mut self, held: &mut Arc<HeldDelivery>) {
+        let place = self.next_place();
+        let new = Arc::get_mut(held).expect("nobody else has it yet");
+        new.place = place;
+        let delivery = &held.delivery;
+        let line = self.lines.entry(held.trigger).or_default();
+        line.enter(place, delivery.lane.as_deref(), delivery.key.as_deref());
+        self.by_id.insert(delivery.id, place);
+        self.deliveries.insert(place, held.clone());
     }
 
     pub(super) fn taken_over(&mut self, held: &HeldDelivery) {
