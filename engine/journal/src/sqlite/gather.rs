@@ -12,12 +12,27 @@ use crate::Unit;
 /// How long to wait for more: about as long as a disk takes to make a transaction durable.
 const MOMENT: Duration = Duration::from_micros(200);
 
-/// The most moments that a commit waits.
-const MOMENTS: usize = 3;
+/// How many moments make a look at what has come, and the most looks that a commit waits for.
+const FEW: Looks = Looks {
+    moments: 1,
+    most: 3,
+};
 
-/// For how many transactions nobody waits after a moment that brought too little: a source that goes on only
+/// The same if so many events or more are in it. Their source has many more, and they come as many together.
+const MANY: Looks = Looks {
+    moments: 5,
+    most: 2,
+};
+const MANY_EVENTS: usize = 32;
+
+/// For how many transactions nobody waits after a look that found too little: a source that goes on only
 /// when the commit is there would be slower for it.
 const REST: u32 = 32;
+
+struct Looks {
+    moments: usize,
+    most: usize,
+}
 
 /// Gathers commits.
 #[derive(Debug, Default)]
@@ -46,16 +61,22 @@ impl Gather {
             self.rests -= 1;
             return (group.jobs, None);
         }
-        for _ in 0..MOMENTS {
-            let before = group.jobs.len();
-            wait(MOMENT);
-            if let Some(next) = group.take(queue) {
-                return (group.jobs, Some(next));
+        let looks = match group.events >= MANY_EVENTS {
+            true => MANY,
+            false => FEW,
+        };
+        for _ in 0..looks.most {
+            let before = group.events;
+            for _ in 0..looks.moments {
+                wait(MOMENT);
+                if let Some(next) = group.take(queue) {
+                    return (group.jobs, Some(next));
+                }
+                if !group.may_wait() {
+                    return (group.jobs, None);
+                }
             }
-            if !group.may_wait() {
-                break;
-            }
-            if (group.jobs.len() - before) * 4 < before {
+            if (group.events - before) * 4 < before {
                 self.rests = REST;
                 break;
             }
@@ -68,6 +89,8 @@ struct Group {
     jobs: Vec<Job>,
     units: usize,
     bytes: usize,
+    /// What they are done with, if only sources wait for them.
+    events: usize,
     /// Whether only sources wait for them.
     patient: bool,
 }
@@ -77,6 +100,7 @@ impl Group {
         Group {
             units: first.units.len(),
             bytes: first.bytes,
+            events: events(&first),
             patient: is_patient(&first),
             jobs: vec![first],
         }
@@ -90,6 +114,7 @@ impl Group {
             if self.units > COMMIT_UNITS || self.bytes > COMMIT_BYTES {
                 return Some(job);
             }
+            self.events += events(&job);
             self.patient &= is_patient(&job);
             self.jobs.push(job);
         }
@@ -98,12 +123,20 @@ impl Group {
 
     /// One alone has nobody beside it who would make the wait worth it.
     fn may_wait(&self) -> bool {
-        self.patient && self.jobs.len() > 1
+        self.patient && self.events > 1
     }
 }
 
 fn is_patient(job: &Job) -> bool {
     job.units.iter().all(Unit::is_for_sources)
+}
+
+fn events(job: &Job) -> usize {
+    let of = |unit: &Unit| {
+        let offsets = unit.offsets.iter().map(|step| step.completed.len());
+        unit.event_ids.len() + offsets.sum::<usize>()
+    };
+    job.units.iter().map(of).sum()
 }
 
 #[cfg(test)]
@@ -163,8 +196,36 @@ mod tests {
     #[test]
     fn it_waits_while_more_keep_coming() {
         let mut gather = Gather::default();
-        assert_eq!(sizes(&mut gather, 4, &[4, 4, 4, 4]), (16, MOMENTS));
+        assert_eq!(sizes(&mut gather, 4, &[4, 4, 4, 4]), (16, FEW.most));
         assert_eq!(sizes(&mut gather, 2, &[1]), (3, 2));
+    }
+
+    #[test]
+    fn many_together_wait_for_as_many() {
+        let row = |events: usize| {
+            let Job { units, .. } = patient();
+            let id = units[0].event_ids[0].clone();
+            job(Unit {
+                event_ids: vec![id; events],
+                ..Unit::default()
+            })
+        };
+        let (sender, mut queue) = mpsc::channel(8);
+        let mut gather = Gather::default();
+        let mut waited = 0;
+        let (group, _) = gather.group(row(MANY_EVENTS), &mut queue, |_| {
+            waited += 1;
+            if waited % MANY.moments == 0 {
+                sender.try_send(row(MANY_EVENTS)).unwrap();
+            }
+        });
+        assert_eq!((group.len(), waited), (3, 10));
+        // None comes.
+        waited = 0;
+        gather.group(row(MANY_EVENTS), &mut queue, |_| waited += 1);
+        assert_eq!(waited, MANY.moments);
+        gather.group(row(MANY_EVENTS), &mut queue, |_| waited += 1);
+        assert_eq!(waited, MANY.moments, "it rests");
     }
 
     #[test]
@@ -179,7 +240,7 @@ mod tests {
         for _ in 0..REST {
             assert_eq!(sizes(&mut gather, 8, &[8]), (8, 0));
         }
-        assert_eq!(sizes(&mut gather, 8, &[8, 8, 8]), (32, MOMENTS));
+        assert_eq!(sizes(&mut gather, 8, &[8, 8, 8]), (32, FEW.most));
     }
 
     #[test]
