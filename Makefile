@@ -43,12 +43,14 @@ soak: functions
 	TIDEMILL_KILLS=200 TIDEMILL_OBJECTS=1000000 TIDEMILL_PUTS=20000 TIDEMILL_OBJECT_BYTES=5000000000 tests/services/services.sh run \
 		cargo test --locked --package tidemill --test end_to_end -- faults scale --nocapture --test-threads=1
 
-# Some only: `make bench SCENARIOS="amqp kafka"`, which writes no report. The host is built by itself: what it asks of the
-# libraries that it shares with the engine would be built into the engine too.
-bench: functions
+# Some only: `make bench SCENARIOS="amqp kafka"`, which writes no report. One of the floors is wasmtime's own server, of
+# the version line that the engine has.
+bench: functions target/wasmtime/bin/wasmtime
 	cargo build --release --locked --package tidemill --package tidemill-bench
-	cargo build --release --locked --package tidemill-bench-host
 	tests/services/services.sh run target/release/tidemill-bench $(SCENARIOS)
+
+target/wasmtime/bin/wasmtime:
+	cargo install wasmtime-cli --version '^48' --locked --root target/wasmtime
 
 # The brokers the tests run on. `make test` starts them by itself, and stops what it started.
 services:

@@ -31,7 +31,6 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "tidemill-sandbox",
         ],
     ),
-    ("tidemill-bench-host", &[]),
 ];
 
 /// What would bring I/O, a clock, randomness or a runtime into core.

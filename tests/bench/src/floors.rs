@@ -3,14 +3,17 @@
 use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use tempfile::TempDir;
 
-use crate::{coldstart, http, site};
+use crate::{coldstart, http, root, site};
+
+/// Where `make bench` installs wasmtime's own program.
+const WASMTIME: &str = "target/wasmtime/bin/wasmtime";
 
 /// What this program can be instead of a benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,7 +41,7 @@ impl Role {
 /// A running floor. Ended when dropped.
 pub struct Floor {
     child: Child,
-    output: BufReader<ChildStdout>,
+    output: BufReader<Box<dyn Read>>,
     _dir: TempDir,
 }
 
@@ -47,14 +50,25 @@ impl Floor {
     pub fn own(role: Role, count: u64) -> Result<Floor> {
         let name = role.to_possible_value().context("a role without name")?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--floor", name.get_name(), "--count", &count.to_string()]);
+        command
+            .args(["--floor", name.get_name(), "--count", &count.to_string()])
+            .stdout(Stdio::piped());
         Floor::spawn(command)
     }
 
-    /// The host of wasi:http, a program of its own, with this component.
-    pub fn host(component: &Path) -> Result<Floor> {
-        let mut command = Command::new(site::beside("tidemill-bench-host")?);
-        command.arg(component);
+    /// `wasmtime serve` with this component.
+    pub fn wasmtime(component: &Path) -> Result<Floor> {
+        let binary = root().join(WASMTIME);
+        ensure!(
+            binary.exists(),
+            "{} is missing: `make bench` installs it",
+            binary.display()
+        );
+        let mut command = Command::new(binary);
+        command
+            .args(["serve", "--addr", "127.0.0.1:0"])
+            .arg(component)
+            .stderr(Stdio::piped());
         Floor::spawn(command)
     }
 
@@ -63,14 +77,24 @@ impl Floor {
         let mut child = command
             .current_dir(dir.path())
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
             .spawn()?;
-        let output = child.stdout.take().context("no standard output")?;
+        let output: Box<dyn Read> = match (child.stdout.take(), child.stderr.take()) {
+            (Some(output), _) => Box::new(output),
+            (None, Some(errors)) => Box::new(errors),
+            (None, None) => bail!("nobody hears what the floor says"),
+        };
         Ok(Floor {
             child,
             output: BufReader::new(output),
             _dir: dir,
         })
+    }
+
+    /// The address that it says it serves at.
+    pub fn address(&mut self) -> Result<String> {
+        let line = self.line()?;
+        let address = line.trim_start_matches("Serving HTTP on http://");
+        Ok(address.trim_end_matches('/').to_owned())
     }
 
     /// What it says next: a server begins with its address.

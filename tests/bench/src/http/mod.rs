@@ -27,14 +27,12 @@ const ACCEPTS: [(usize, u64, &str); 3] = [
 const CALLS: u64 = 40_000;
 const CALLERS: usize = 32;
 
-const FLOOR: &str = "a bare hyper server that reads the body, inserts it with an id and a time into a SQLite file (WAL, \
+const FLOOR: &str = "a bare axum server with one route that takes the body, inserts it with an id and a time into a SQLite file (WAL, \
     synchronous=FULL, greedy group commit), and then answers 202. The engine keeps the request's headers too, and one \
     row more for the delivery, which waits: a rate lets one event in an hour through.";
 
-const HOST: &str = "a bare wasi:http host, set up as `wasmtime serve` does it: hyper, wasmtime-wasi-http, a fresh instance \
-    in a task of its own for each request, pooling with wasmtime's defaults, but none of the support for concurrent calls \
-    that it has since. Its handler is a Rust component of wasi:http, the engine's one of its own contract: both take the \
-    whole body in and answer 204.";
+const SERVE: &str = "`wasmtime serve`, as its release comes: a fresh instance for each request. Its handler is a Rust component of \
+    wasi:http, the engine's one of its own contract: both take the whole body in and answer 204.";
 
 /// Measures it.
 pub fn run(effort: Effort) -> Result<Vec<Figure>> {
@@ -57,10 +55,10 @@ pub fn run(effort: Effort) -> Result<Vec<Figure>> {
         name,
         effort,
         || engine("sync", "", 204, requests, CALLERS),
-        || floor(Floor::host(&proxy)?, 204, requests, CALLERS),
+        || floor(Floor::wasmtime(&proxy)?, 204, requests, CALLERS),
     )?;
-    figures.push(Figure::rate(name, Some(4.0), HOST, &samples));
-    figures.push(Figure::cpu(&format!("{name}, CPU"), None, HOST, &samples));
+    figures.push(Figure::rate(name, Some(4.0), SERVE, &samples));
+    figures.push(Figure::cpu(&format!("{name}, CPU"), None, SERVE, &samples));
     Ok(figures)
 }
 
@@ -95,6 +93,6 @@ fn floor(
     requests: u64,
     connections: usize,
 ) -> Result<measure::Sample> {
-    let load = Load::post(&floor.line()?, "/work", &[b'x'; BYTES], status);
+    let load = Load::post(&floor.address()?, "/work", &[b'x'; BYTES], status);
     load.run(requests, connections, floor.pid())
 }
