@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use crate::harness::root;
 
 /// What each crate may depend on, of the workspace.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("tidemill-core", &[]),
     ("tidemill-config", &["tidemill-core"]),
     ("tidemill-journal", &["tidemill-config", "tidemill-core"]),

@@ -34,15 +34,13 @@ mod testing;
 mod trigger;
 mod usage;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use arc_swap::ArcSwap;
+use foldhash::HashMap;
 use tidemill_core::{
     dispatch::{Dispatch, Waiting},
     identity::DeliveryId,
@@ -223,11 +221,11 @@ impl Dispatcher {
         });
         let accepted: HashMap<DeliveryId, _> = accepted.collect();
         let table = self.table.load();
-        let mut dispatch = self.lock();
+        let (mut dispatch, mut news) = (self.lock(), false);
         for pending in released {
             if let Some(queue) = table.queue(&pending.trigger) {
                 let (seq, due, size) = (pending.seq, pending.due, pending.size);
-                dispatch.arrived(queue, Waiting { seq, due, size });
+                news |= dispatch.arrived(queue, Waiting { seq, due, size });
             }
         }
         for Added { seq, id, blocked } in added {
@@ -244,18 +242,13 @@ impl Dispatcher {
             if let Some(queue) = table.queue(&delivery.trigger)
                 && !blocked
             {
-                let size = one.event.size();
-                dispatch.arrived(
-                    queue,
-                    Waiting {
-                        seq: *seq,
-                        due: delivery.due,
-                        size,
-                    },
-                );
+                let (seq, due, size) = (*seq, delivery.due, one.event.size());
+                news |= dispatch.arrived(queue, Waiting { seq, due, size });
             }
         }
         drop(dispatch);
-        self.wake.notify_one();
+        if news {
+            self.wake.notify_one();
+        }
     }
 }

@@ -135,9 +135,10 @@ pub enum Step {
 enum Place {
     /// Nothing waits.
     Idle,
-    /// The first delivery is due then, or has waited long enough for others, or the rate allows one
-    /// then.
+    /// The first delivery is due then, or has waited long enough for others.
     Timer(Timestamp),
+    /// The rate allows one then, whatever arrives meanwhile.
+    Rests(Timestamp),
     /// In the ring, with something due.
     Ring,
     /// Its gate is at its cap.
@@ -282,10 +283,11 @@ impl Dispatch {
         dispatch
     }
 
-    /// A delivery of this queue has become pending in the journal.
-    pub fn arrived(&mut self, queue: QueueIndex, delivery: Waiting) {
+    /// A delivery of this queue has become pending in the journal. Whether [`Dispatch::next`] may have something
+    /// else to say now, should it wait.
+    pub fn arrived(&mut self, queue: QueueIndex, delivery: Waiting) -> bool {
         self.queues[queue].window.arrived(delivery);
-        self.place(queue);
+        self.place(queue)
     }
 
     /// The page asked for by [`Step::Load`] came: what the journal held, in order, up to the limit.
@@ -418,7 +420,7 @@ impl Dispatch {
                 && let Some(at) = meter.wait(now)
             {
                 // It rests as if it had nothing that is due.
-                queue.rest(Place::Timer(at));
+                queue.rest(Place::Rests(at));
                 self.timers.insert((at, index));
                 self.ring.pop_front();
                 continue;
@@ -485,13 +487,14 @@ impl Dispatch {
         !self.ring.is_empty() || !self.hungry.is_empty() || self.running + 1 >= self.cap
     }
 
-    /// Puts a queue that is neither in the ring nor blocked where its first delivery belongs.
-    fn place(&mut self, index: QueueIndex) {
+    /// Puts a queue that is neither in the ring nor blocked, nor rests, where its first delivery belongs. Whether
+    /// it has a timer that it did not have.
+    fn place(&mut self, index: QueueIndex) -> bool {
         let queue = &mut self.queues[index];
         let first = queue.window.first().map(|first| first.due);
         match queue.place {
-            Place::Ring | Place::Blocked => return,
-            Place::Timer(due) if Some(due) == first => return,
+            Place::Ring | Place::Blocked | Place::Rests(_) => return false,
+            Place::Timer(due) if Some(due) == first => return false,
             Place::Timer(due) => {
                 self.timers.remove(&(due, index));
             }
@@ -504,14 +507,13 @@ impl Dispatch {
                 Place::Timer(due)
             }
         };
+        first.is_some()
     }
 
     /// The clock was set back: what rests until its rate allows more would rest longer than it must.
     fn look_at_rates_again(&mut self) {
         for (index, queue) in self.queues.iter_mut().enumerate() {
-            if let Place::Timer(at) = queue.place
-                && queue.meter.is_some()
-            {
+            if let Place::Rests(at) = queue.place {
                 self.timers.remove(&(at, index));
                 queue.place = Place::Ring;
                 self.ring.push_back(index);

@@ -155,6 +155,8 @@ impl News {
 struct Model {
     dispatch: Dispatch,
     now: Timestamp,
+    /// What the dispatch said last, if nothing has happened since of which it was told that there is news.
+    waits: Option<Step>,
     next_seq: Seq,
     rows: BTreeMap<Seq, Row>,
     /// Attempts, of one or several.
@@ -184,6 +186,7 @@ impl Model {
         Model {
             dispatch: fresh(),
             now: Timestamp(1000),
+            waits: None,
             next_seq: 1,
             rows: BTreeMap::new(),
             running: Vec::new(),
@@ -224,7 +227,7 @@ impl Model {
             }
             Act::Tell { which } if !self.news.is_empty() => {
                 match self.news.swap_remove(which % self.news.len()) {
-                    News::Arrived(queue, waiting) => self.dispatch.arrived(queue, waiting),
+                    News::Arrived(queue, waiting) => self.arrived(queue, waiting),
                     News::Ended(start, seqs, again) => {
                         let queue = start.queue;
                         match (QUEUES[queue].batch, &*seqs) {
@@ -281,16 +284,26 @@ impl Model {
         };
         row.blocked = self.is_blocked(&row);
         match (held, row.blocked) {
-            (true, _) => self.dispatch.arrived(queue, waiting),
+            (true, _) => self.arrived(queue, waiting),
             (false, false) => self.news.push(News::Arrived(queue, waiting)),
             (false, true) => {}
         }
         self.rows.insert(waiting.seq, row);
         if held && self.dispatch.start_now(queue, waiting.seq, self.now) {
             assert!(self.start(queue, waiting.seq), "it has just arrived");
+            self.waits = None;
             let (seq, start) = (waiting.seq, Start::new(queue, waiting.seq));
             self.running.push((start, vec![seq]));
             self.caps_hold(queue);
+        }
+    }
+
+    /// Whoever is told that nothing is new does not ask.
+    fn arrived(&mut self, queue: QueueIndex, waiting: Waiting) {
+        if self.dispatch.arrived(queue, waiting) {
+            self.waits = None;
+        } else if let Some(waits) = &self.waits {
+            assert_eq!(self.dispatch.next(self.now), *waits);
         }
     }
 
@@ -398,6 +411,7 @@ impl Model {
                 }
                 Step::Wait(until) => {
                     assert!(until.is_none_or(|until| until > self.now));
+                    self.waits = Some(Step::Wait(until));
                     return;
                 }
             }

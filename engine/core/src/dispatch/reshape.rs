@@ -62,7 +62,7 @@ impl Dispatch {
             gate.blocked.clear();
         }
         for (index, queue) in self.queues.iter_mut().enumerate() {
-            if let Place::Timer(_) | Place::Blocked = queue.place {
+            if let Place::Timer(_) | Place::Rests(_) | Place::Blocked = queue.place {
                 queue.place = Place::Ring;
                 self.ring.push_back(index);
             }

@@ -356,7 +356,9 @@ fn a_held_queue_keeps_all_in_order_and_reads_no_page() {
 #[test]
 fn a_queue_that_gets_another_gate_leaves_the_one_it_passed() {
     let mut dispatch = Dispatch::new(&[held(None)], &[2], 10);
-    (1..=6).for_each(|seq| dispatch.arrived(0, due(seq, 0)));
+    for seq in 1..=6 {
+        dispatch.arrived(0, due(seq, 0));
+    }
     let start = |seq| Step::Start { queue: 0, seq };
     let next = |dispatch: &mut Dispatch| dispatch.next(Timestamp(0));
     assert_eq!(next(&mut dispatch), start(1));
@@ -395,7 +397,9 @@ fn a_queue_that_gets_another_gate_leaves_the_one_it_passed() {
 #[test]
 fn a_rate_that_changes_counts_anew_and_one_that_stays_does_not() {
     let mut dispatch = Dispatch::new(&[held(rate(1, 1000))], &[9], 10);
-    (1..=3).for_each(|seq| dispatch.arrived(0, due(seq, 0)));
+    for seq in 1..=3 {
+        dispatch.arrived(0, due(seq, 0));
+    }
     let start = |seq| Step::Start { queue: 0, seq };
     assert_eq!(dispatch.next(Timestamp(0)), start(1));
     let rests = Step::Wait(Some(Timestamp(1000)));

@@ -352,12 +352,14 @@ impl Dispatcher {
         if ready.is_empty() {
             return;
         }
-        let mut dispatch = self.lock();
+        let (mut dispatch, mut news) = (self.lock(), false);
         for (trigger, waiting) in ready {
-            dispatch.arrived(Queue::Held.of(trigger), waiting);
+            news |= dispatch.arrived(Queue::Held.of(trigger), waiting);
         }
         drop(dispatch);
-        self.wake.notify_one();
+        if news {
+            self.wake.notify_one();
+        }
     }
 
     /// Gives back to their sources what has not started, or all. Nobody's turn comes any more.
