@@ -254,6 +254,17 @@ fn a_call_with_an_idempotency_key_runs_once() {
     });
     assert_eq!(statuses, BTreeSet::from([204, 409]));
 
+    // Whoever has an answer is under way no more, wherever its handler ran.
+    let busy = r#"{"do": "busy", "ms": 3}"#;
+    for n in 0..50 {
+        let name = format!("busy-{n}");
+        let key = [("Idempotency-Key", &*name)];
+        let first = client.post("/call/it", &key, busy);
+        assert_eq!(first.status, 204);
+        let again = client.post("/call/it", &key, busy);
+        assert_eq!(again.status, 204, "call {n}: {again:?}");
+    }
+
     engine.stop();
     let engine = site.start();
     let client = Client::new(&engine.http().expect("an address"));

@@ -233,8 +233,8 @@ impl Function {
     }
 
     /// Runs one attempt. If all instances are in use, it waits for one first. Dropping the future ends
-    /// the attempt. Needs a tokio runtime with its timer on. What attempts have to take of what all share is
-    /// taken from `spare`, and left there, if it is given.
+    /// the attempt. Needs a tokio runtime with its timer on. What an attempt has to take of what all share, it
+    /// takes from `spare`, and leaves it there.
     pub async fn run(
         &self,
         event: &Event,

@@ -50,7 +50,7 @@ pub(super) struct Request {
     delivery: DeliveryId,
     identity: Option<Identity>,
     answer: oneshot::Sender<Answer>,
-    _in_flight: Option<InFlight>,
+    in_flight: Option<InFlight>,
 }
 
 /// What a call is known by when it comes again.
@@ -169,7 +169,7 @@ impl Dispatcher {
             delivery,
             identity,
             answer,
-            _in_flight: in_flight,
+            in_flight,
         };
         self.metrics.accepted(&trigger.source, 1);
         let seq = self.calls.wait(request).ok_or(IntakeError::Busy)?;
@@ -280,7 +280,8 @@ impl Dispatcher {
             },
             Ran::Refused | Ran::Again => return,
         };
-        // A client that went is told nothing.
+        // First: whoever has the answer may ask again at once. A client that went is told nothing.
+        drop(request.in_flight);
         _ = request.answer.send(answer);
     }
 }
