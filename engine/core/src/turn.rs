@@ -121,8 +121,8 @@ impl Line {
                 .is_none_or(|key| first(&self.keys, key) == Some(**place));
             if let Some(lane) = turn.lane {
                 let before = in_lane.entry(lane).or_default();
-                let mut all = self.lanes.get(&lane).into_iter().flat_map(Queue::all);
-                may &= all.nth(*before) == Some(**place);
+                let next = self.lanes.get(&lane).and_then(|lane| lane.at(*before));
+                may &= next == Some(**place);
                 *before += usize::from(may);
             }
             may
@@ -168,6 +168,13 @@ impl Line {
 }
 
 impl Queue {
+    fn at(&self, index: usize) -> Option<Seq> {
+        match index.checked_sub(1) {
+            None => Some(self.first),
+            Some(behind) => self.behind.get(behind).copied(),
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = Seq> {
         std::iter::once(self.first).chain(self.behind.iter().copied())
     }

@@ -398,15 +398,12 @@ impl Function {
 
     /// A seat that was left, or a new one.
     async fn seat(&self, spare: &Spare) -> (Box<Seat>, Share) {
-        if let Some(mut seat) = spare.take()
-            && let Some(share) = seat.share.take()
-        {
-            return (seat, share);
+        if let Some(left) = spare.take() {
+            return left;
         }
         let slots = self.slots().await;
         let share = self.share().await;
         let seat = Seat {
-            share: None,
             _running: self.0.shared.ticker.hold(),
             _slots: slots,
         };

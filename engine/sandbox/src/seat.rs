@@ -12,13 +12,11 @@ use crate::{budget::Room, run::Config, ticker::Running, turns::Turn};
 
 /// What an attempt has, from before its instance is made until after that is gone.
 pub(crate) struct Seat {
-    /// In the store of the instance while there is one.
-    pub(crate) share: Option<Share>,
     pub(crate) _running: Running,
     pub(crate) _slots: OwnedSemaphorePermit,
 }
 
-/// The part of it that the instance's own host needs.
+/// What it has besides, which is in the store of the instance while there is one.
 pub(crate) struct Share {
     pub(crate) config: Config,
     pub(crate) turn: Turn,
@@ -35,7 +33,7 @@ enum Left {
     /// Nobody leaves anything.
     #[default]
     Closed,
-    Open(Option<Box<Seat>>),
+    Open(Option<(Box<Seat>, Share)>),
 }
 
 impl Spare {
@@ -55,7 +53,7 @@ impl Spare {
         drop(left);
     }
 
-    pub(crate) fn take(&self) -> Option<Box<Seat>> {
+    pub(crate) fn take(&self) -> Option<(Box<Seat>, Share)> {
         match &mut *self.lock() {
             Left::Closed => None,
             Left::Open(seat) => seat.take(),
@@ -63,13 +61,12 @@ impl Spare {
     }
 
     /// The store it was in is gone.
-    pub(crate) fn leave(&self, mut seat: Box<Seat>, mut share: Share) {
+    pub(crate) fn leave(&self, seat: Box<Seat>, mut share: Share) {
         if let Left::Open(left @ None) = &mut *self.lock()
             && share.room.hand_on()
         {
             share.turn.renew();
-            seat.share = Some(share);
-            *left = Some(seat);
+            *left = Some((seat, share));
         }
     }
 
