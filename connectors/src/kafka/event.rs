@@ -36,21 +36,23 @@ pub(super) fn held(
         stamp => Timestamp(stamp),
     };
     let key = record.key().map(text);
-    let (mut event, stable, broken) =
-        match cloudevent::decode(Binding::KAFKA, message(record), received) {
-            Ok(Decoded::Event(event)) => (event, true, None),
-            Ok(Decoded::Plain(message)) => (plain(origin, record, message, received), false, None),
-            Err(broken) => {
-                let mut event = plain(origin, record, message(record), received);
-                event
-                    .headers
-                    .push((super::BROKEN.to_owned(), broken.to_string()));
-                (event, false, Some(broken))
-            }
-        };
-    event.hops = hops(record);
+    // librdkafka reads them anew for each who asks, also if there are none.
+    let headers = record.headers();
+    let decoded = cloudevent::decode(Binding::KAFKA, message(record, headers), received);
+    let (mut event, stable, broken) = match decoded {
+        Ok(Decoded::Event(event)) => (event, true, None),
+        Ok(Decoded::Plain(message)) => (plain(origin, record, message, received), false, None),
+        Err(broken) => {
+            let mut event = plain(origin, record, message(record, headers), received);
+            event
+                .headers
+                .push((super::BROKEN.to_owned(), broken.to_string()));
+            (event, false, Some(broken))
+        }
+    };
+    event.hops = hops(headers);
     if event.traceparent.is_none() {
-        let given = header(record, TRACEPARENT).map(text);
+        let given = header(headers, TRACEPARENT).map(text);
         event.traceparent = given.filter(|given| cloudevent::traceparent(given).is_some());
     }
     if record.payload().is_none() {
@@ -97,7 +99,7 @@ fn plain(
             record.offset(),
             stamp(record)
         ),
-        source: format!("kafka:{}/{}", origin.connection, record.topic()),
+        source: ["kafka:", &origin.connection, "/", record.topic()].concat(),
         kind: "kafka.message".to_owned(),
         subject: record.key().map(text),
         time,
@@ -110,12 +112,12 @@ fn plain(
 }
 
 /// The record without what the engine itself says in headers.
-fn message(record: &impl rdkafka::Message) -> Message {
+fn message(record: &impl rdkafka::Message, headers: Option<&impl Headers>) -> Message {
     let mut message = Message {
         body: Bytes::copy_from_slice(record.payload().unwrap_or_default()),
         ..Message::default()
     };
-    for header in record.headers().into_iter().flat_map(Headers::iter) {
+    for header in headers.into_iter().flat_map(Headers::iter) {
         let name = header.key.to_ascii_lowercase();
         if name.starts_with(event::OWN) {
             continue;
@@ -130,15 +132,15 @@ fn message(record: &impl rdkafka::Message) -> Message {
     message
 }
 
-fn header<'r>(record: &'r impl rdkafka::Message, wanted: &str) -> Option<&'r [u8]> {
-    let mut headers = record.headers().into_iter().flat_map(Headers::iter);
+fn header<'h>(headers: Option<&'h impl Headers>, wanted: &str) -> Option<&'h [u8]> {
+    let mut headers = headers.into_iter().flat_map(Headers::iter);
     let found = headers.find(|header| header.key.eq_ignore_ascii_case(wanted));
     found.and_then(|header| header.value)
 }
 
 /// What is no number counts as none: a record cannot be refused.
-fn hops(record: &impl rdkafka::Message) -> u32 {
-    let value = header(record, event::HOPS).and_then(|value| str::from_utf8(value).ok());
+fn hops(headers: Option<&impl Headers>) -> u32 {
+    let value = header(headers, event::HOPS).and_then(|value| str::from_utf8(value).ok());
     let hops = value.and_then(|value| value.trim().parse::<u32>().ok());
     // Beyond the last one, one is as good as another.
     hops.unwrap_or_default().min(limits::HOPS + 1)

@@ -21,7 +21,8 @@ pub struct Effects {
     reads: BTreeMap<StoreKey, (Version, Option<Bytes>)>,
     keys: Written,
     objects: Written,
-    events: Vec<OfEvent>,
+    /// Those that have something.
+    events: BTreeMap<usize, OfEvent>,
     /// The event that effects belong to.
     current: Option<usize>,
 }
@@ -79,7 +80,6 @@ impl Effects {
     /// Those of an attempt with so many events. One alone is begun.
     pub fn new(events: usize) -> Effects {
         Effects {
-            events: (0..events).map(|_| OfEvent::default()).collect(),
             current: (events == 1).then_some(0),
             ..Effects::default()
         }
@@ -99,7 +99,7 @@ impl Effects {
     pub fn discard(&mut self, event: usize) {
         self.keys.discard(event);
         self.objects.discard(event);
-        if let Some(own) = self.events.get_mut(event) {
+        if let Some(own) = self.events.get_mut(&event) {
             own.emitted.clear();
         }
     }
@@ -143,20 +143,14 @@ impl Effects {
 
     /// Emits an event.
     pub fn emit(&mut self, event: Event) {
-        if let Some(own) = self
-            .current
-            .and_then(|current| self.events.get_mut(current))
-        {
+        if let Some(own) = self.own() {
             own.emitted.push(event);
         }
     }
 
     /// The object that triggered is gone or is another one now.
     pub fn supersede(&mut self) {
-        if let Some(own) = self
-            .current
-            .and_then(|current| self.events.get_mut(current))
-        {
+        if let Some(own) = self.own() {
             own.superseded = true;
         }
     }
@@ -223,12 +217,12 @@ impl Effects {
 
     /// The events that were emitted for this one.
     pub fn emitted(&self, event: usize) -> &[Event] {
-        self.events.get(event).map_or(&[], |own| &own.emitted)
+        self.events.get(&event).map_or(&[], |own| &own.emitted)
     }
 
     /// Whether the object that triggered this event is gone or is another one now.
     pub fn is_superseded(&self, event: usize) -> bool {
-        self.events.get(event).is_some_and(|own| own.superseded)
+        self.events.get(&event).is_some_and(|own| own.superseded)
     }
 
     /// Takes from these events all that have read, directly or not, what was written for another one
@@ -236,7 +230,7 @@ impl Effects {
     pub fn keep_sound(&self, events: &mut BTreeSet<usize>) {
         loop {
             let sound = |event: &usize| {
-                let own = self.events.get(*event);
+                let own = self.events.get(event);
                 own.is_none_or(|own| own.read_from.is_subset(events))
             };
             let left: BTreeSet<usize> = events.iter().copied().filter(sound).collect();
@@ -247,12 +241,14 @@ impl Effects {
         }
     }
 
+    /// What belongs to the event that is current.
+    fn own(&mut self) -> Option<&mut OfEvent> {
+        Some(self.events.entry(self.current?).or_default())
+    }
+
     fn read_from(&mut self, by: usize) {
         // What is read before any event is begun was written by none.
-        if let Some(own) = self
-            .current
-            .and_then(|current| self.events.get_mut(current))
-        {
+        if let Some(own) = self.own() {
             own.read_from.insert(by);
         }
     }

@@ -26,17 +26,15 @@ impl Dispatcher {
         now: Timestamp,
     ) -> Vec<Accepted> {
         let table = self.table.load();
-        let mut deliveries = self.matched(&table, source, &event, remember, now);
-        if deliveries.is_empty() {
+        let matched = self.matched(&table, source, &event, remember, now);
+        if matched.is_empty() {
             return Vec::new();
         }
-        let mut forwarded = Vec::new();
-        for delivery in &mut deliveries {
+        let (mut deliveries, mut forwarded) = (Vec::with_capacity(matched.len()), Vec::new());
+        for (trigger, mut delivery) in matched {
             delivery.due = due.unwrap_or(delivery.due);
-            if let Some(queue) = table.queue(&delivery.trigger)
-                && let Some((cause, reason)) = &delivery.dead
-            {
-                let trigger = table.trigger(queue);
+            if let Some((cause, reason)) = &delivery.dead {
+                let trigger = &table.triggers[trigger];
                 let given = Given {
                     delivery: delivery.id,
                     cause: *cause,
@@ -45,12 +43,13 @@ impl Dispatcher {
                 };
                 forwarded.extend(self.forward_dead(trigger, &event, given, now));
             }
+            deliveries.push(delivery);
         }
         let accepted = Accepted { event, deliveries };
         std::iter::once(accepted).chain(forwarded).collect()
     }
 
-    /// A delivery for each trigger that matches the event of a source.
+    /// A delivery for each trigger that matches the event of a source, with its place.
     pub(super) fn matched(
         &self,
         table: &Table,
@@ -58,16 +57,16 @@ impl Dispatcher {
         event: &Event,
         remember: bool,
         now: Timestamp,
-    ) -> Vec<NewDelivery> {
-        let listeners = table.listeners(source).iter();
-        let listeners = listeners.map(|&place| &table.triggers[place]);
+    ) -> Vec<(usize, NewDelivery)> {
+        let listeners = table.listeners(source);
         let parsed = Parsed::new(event);
-        let mut deliveries = Vec::new();
-        for trigger in listeners.clone() {
+        let mut deliveries = Vec::with_capacity(listeners.len());
+        for &place in listeners {
+            let trigger = &table.triggers[place];
             if trigger.matches(&parsed) {
                 let mut delivery = self.delivery(trigger, &parsed, now);
                 delivery.dead = too_many_hops(event).or_else(|| too_large(event, trigger));
-                deliveries.push(delivery);
+                deliveries.push((place, delivery));
             } else if trigger.is_outsized(event) {
                 let (trigger, object) = (&trigger.name, &event.subject);
                 tracing::info!(
@@ -79,17 +78,18 @@ impl Dispatcher {
             }
         }
         if deliveries.is_empty()
-            && let Some(trigger) = listeners.clone().next()
+            && let Some(&place) = listeners.first()
         {
             self.metrics.unmatched(source);
+            let trigger = &table.triggers[place];
             if trigger.unmatched == Unmatched::DeadLetter {
                 let reason = format!("no trigger of source `{source}` matches the event");
                 let mut delivery = self.delivery(trigger, &parsed, now);
                 delivery.dead = Some((Cause::Unmatched, reason));
-                deliveries.push(delivery);
+                deliveries.push((place, delivery));
             }
         }
-        for delivery in &mut deliveries {
+        for (_, delivery) in &mut deliveries {
             delivery.remember = remember;
         }
         deliveries

@@ -42,7 +42,7 @@ use crate::{clock, trace};
 pub(super) use run::running_held;
 pub(super) use state::{HeldDeliveries, HeldDelivery, Stage};
 
-use offsets::Place;
+use offsets::{LastLog, Place};
 use state::{State, lock};
 
 /// How late it may be noticed that a held delivery has waited for long.
@@ -74,20 +74,15 @@ impl Holds for EngineIntake {
 }
 
 /// A held event on its way in.
-struct Entry {
+struct Entry<'t> {
     source: String,
+    /// The triggers that listen to its source.
+    listeners: &'t [usize],
     /// What it comes to; none of it has its place yet.
     deliveries: Vec<Arc<HeldDelivery>>,
     /// The triggers that have completed it already.
     closed: Vec<usize>,
     log: Option<Place>,
-}
-
-impl Entry {
-    /// Nobody listens to its source any more.
-    fn is_unheard(&self, table: &Table) -> bool {
-        self.deliveries.is_empty() && table.listeners(&self.source).is_empty()
-    }
 }
 
 /// Those who wait for an event's deliveries; dropped, they wait no more.
@@ -134,16 +129,16 @@ impl Dispatcher {
         for alike in all.chunk_by(|one, next| one.source == next.source) {
             self.metrics.accepted(&alike[0].source, alike.len());
         }
-        let all = all.into_iter();
-        let entries: Vec<Entry> = all
-            .map(|held| self.entry(held, &table, intake.source, now))
+        let (all, mut last) = (all.into_iter(), LastLog::default());
+        let entries: Vec<Entry<'_>> = all
+            .map(|held| self.entry(held, &table, intake.source, now, &mut last))
             .collect();
         let mut ready = Vec::new();
         let mut state = self.held.lock();
         // Whoever releases all does so after the stop, under this lock.
         let stopped = self.stop.is_cancelled() || intake.closed.is_cancelled();
-        let enter = |entry: Entry| {
-            let stopped = stopped || entry.is_unheard(&table);
+        let enter = |entry: Entry<'_>| {
+            let stopped = stopped || entry.listeners.is_empty();
             let deliveries = match stopped {
                 true => Vec::new(),
                 false => self.stand(&mut state, &table, entry, now, &mut ready),
@@ -165,7 +160,14 @@ impl Dispatcher {
     }
 
     /// What a held event comes to: all that needs no look at the others.
-    fn entry(&self, held: Held, table: &Table, by: SourceNumber, now: Timestamp) -> Entry {
+    fn entry<'t>(
+        &self,
+        held: Held,
+        table: &'t Table,
+        by: SourceNumber,
+        now: Timestamp,
+        last: &mut LastLog,
+    ) -> Entry<'t> {
         let Held {
             source,
             mut event,
@@ -173,22 +175,23 @@ impl Dispatcher {
             position,
         } = held;
         event.traceparent.get_or_insert_with(trace::new_traceparent);
+        let listeners = table.listeners(&source);
         let new = self.matched(table, &source, &event, stable, now);
         let received = position
             .as_ref()
-            .map(|position| self.held.offsets.received(position));
+            .map(|position| self.held.offsets.received(position, last));
         let (log, closed) = received.unzip();
         let events = std::iter::repeat_n(event, new.len());
-        let deliveries = new.into_iter().zip(events).filter_map(|(mut new, event)| {
-            let trigger = table.place(&new.trigger)?;
+        let deliveries = new.into_iter().zip(events);
+        let deliveries = deliveries.map(|((trigger, mut new), event)| {
             new.lane = lane(&table.triggers[trigger], new.lane, position.as_ref());
-            let held = HeldDelivery::new(trigger, by, new, event, log.clone());
-            Some(Arc::new(held))
+            Arc::new(HeldDelivery::new(trigger, by, new, event, log.clone()))
         });
         Entry {
             deliveries: deliveries.collect(),
             closed: closed.unwrap_or_default(),
             source,
+            listeners,
             log,
         }
     }
@@ -199,12 +202,13 @@ impl Dispatcher {
         &self,
         state: &mut State,
         table: &Table,
-        entry: Entry,
+        entry: Entry<'_>,
         now: Timestamp,
         ready: &mut Vec<(usize, Waiting)>,
     ) -> Vec<Arc<HeldDelivery>> {
         let Entry {
             source,
+            listeners,
             mut deliveries,
             closed,
             log,
@@ -212,8 +216,7 @@ impl Dispatcher {
         if let Some(place) = &log {
             // What is not for a trigger is done with for it.
             let mine = |other: &usize| deliveries.iter().any(|held| held.trigger == *other);
-            let listeners = table.listeners(&source).iter();
-            for &other in listeners.filter(|other| !mine(other)) {
+            for &other in listeners.iter().filter(|other| !mine(other)) {
                 self.held.offsets.completed(place, other);
             }
         }
@@ -229,9 +232,9 @@ impl Dispatcher {
                 *held = same.clone();
                 return true;
             }
-            state.stand_in_line(held);
+            let first = state.stand_in_line(held);
             // Whoever comes to a batch without those ahead of it is sent back.
-            if state.has_turn(held) || table.triggers[held.trigger].batch.is_some() {
+            if first || table.triggers[held.trigger].batch.is_some() {
                 ready.push((held.trigger, held.waits(now)));
             }
             true

@@ -17,6 +17,10 @@ use crate::dispatcher::{Dispatcher, intake::refusal};
 #[derive(Default)]
 pub(super) struct Offsets(Mutex<HashMap<Arc<Partition>, Arc<Log>>>);
 
+/// The log of the record before, which is mostly that of the next one, too.
+#[derive(Default)]
+pub(super) struct LastLog(Option<(Arc<Partition>, Arc<Log>)>);
+
 /// A partition, as long as it is the same log.
 struct Log {
     partition: Arc<Partition>,
@@ -71,9 +75,16 @@ impl Offsets {
     }
 
     /// A record was received: its place, and the triggers that have completed it already.
-    pub(super) fn received(&self, position: &Position) -> (Place, Vec<usize>) {
-        let log = self.log(&position.partition);
-        let offset = position.offset;
+    pub(super) fn received(&self, position: &Position, last: &mut LastLog) -> (Place, Vec<usize>) {
+        let (partition, offset) = (&position.partition, position.offset);
+        let log = match &last.0 {
+            Some((same, log)) if Arc::ptr_eq(same, partition) => log.clone(),
+            _ => {
+                let log = self.log(partition);
+                last.0 = Some((partition.clone(), log.clone()));
+                log
+            }
+        };
         let mut progress = log.progress();
         let readers = progress.readers.iter_mut();
         let closed = readers.filter_map(|(trigger, mark)| {

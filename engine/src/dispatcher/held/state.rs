@@ -261,16 +261,17 @@ impl State {
         self.last - 1
     }
 
-    /// Gives it its place, which nobody has seen it without.
-    pub(super) fn stand_in_line(&mut self, held: &mut Arc<HeldDelivery>) {
+    /// Gives it its place, which nobody has seen it without. Whether it is its turn.
+    pub(super) fn stand_in_line(&mut self, held: &mut Arc<HeldDelivery>) -> bool {
         let place = self.next_place();
         let new = Arc::get_mut(held).expect("nobody else has it yet");
         new.place = place;
         let delivery = &held.delivery;
         let line = self.lines.entry(held.trigger).or_default();
-        line.enter(place, delivery.lane.as_deref(), delivery.key.as_deref());
+        let first = line.enter(place, delivery.lane.as_deref(), delivery.key.as_deref());
         self.by_id.insert(delivery.id, place);
         self.deliveries.insert(place, held.clone());
+        first
     }
 
     pub(super) fn taken_over(&mut self, held: &HeldDelivery) {
