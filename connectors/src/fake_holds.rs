@@ -9,11 +9,11 @@ use std::{
 
 use tidemill_core::{
     BoxFuture,
-    hold::{Held, Holds, Partition, Settlement},
+    hold::{Held, Holds, Partition, Settlement, Settlements, Ticket},
     intake::{Intake, IntakeError, Offer, Receipt},
     watermark::Progress,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// Long enough for a group whose members come and go on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,8 +22,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Inner {
     /// All events, in the order of the calls.
     pub held: Vec<Held>,
-    /// Those without an answer, by their place among all.
-    open: HashMap<usize, oneshot::Sender<Settlement>>,
+    /// Those without an answer, by their place among all: who is to be told, of which number.
+    open: HashMap<usize, (Arc<Settlements>, u64)>,
     /// Those that were dropped before their answer.
     pub withdrawn: Vec<usize>,
     /// How many were open at most.
@@ -109,8 +109,8 @@ impl Fake {
         self.with(|inner| {
             let all: Vec<usize> = inner.open.keys().copied().filter(|n| which(*n)).collect();
             for n in all {
-                // Whoever asked may have gone.
-                let _ = inner.open.remove(&n).unwrap().send(settlement);
+                let (settlements, number) = inner.open.remove(&n).unwrap();
+                settlements.tell(number, settlement);
             }
         });
     }
@@ -143,28 +143,21 @@ impl Fake {
         })
     }
 
-    fn hold_one(&self, held: Held) -> BoxFuture<'_, Settlement> {
+    fn hold_one(&self, (number, held): (u64, Held), settlements: &Arc<Settlements>) -> Ticket<'_> {
         assert_eq!(held.position.is_some(), is_log(&held.source));
-        let (n, answer) = self.with(|inner| {
+        let n = self.with(|inner| {
             let n = inner.held.len();
             inner.held.push(held);
-            if let Some(settlement) = inner.at_once {
-                return (n, Err(settlement));
+            match inner.at_once {
+                Some(settlement) => settlements.tell(number, settlement),
+                None => {
+                    inner.open.insert(n, (settlements.clone(), number));
+                    inner.most = inner.most.max(inner.open.len());
+                }
             }
-            let (sender, answer) = oneshot::channel();
-            inner.open.insert(n, sender);
-            inner.most = inner.most.max(inner.open.len());
-            (n, Ok(answer))
+            n
         });
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(settlement) => return Box::pin(async move { settlement }),
-        };
-        let guard = Guard { fake: self, n };
-        Box::pin(async move {
-            let _guard = guard;
-            answer.await.unwrap()
-        })
+        Ticket::new(Guard { fake: self, n })
     }
 }
 
@@ -175,8 +168,9 @@ impl Intake for Fake {
 }
 
 impl Holds for Fake {
-    fn hold_all(&self, all: Vec<Held>) -> Vec<BoxFuture<'_, Settlement>> {
-        all.into_iter().map(|held| self.hold_one(held)).collect()
+    fn hold_all(&self, all: Vec<(u64, Held)>, settlements: &Arc<Settlements>) -> Vec<Ticket<'_>> {
+        let all = all.into_iter();
+        all.map(|one| self.hold_one(one, settlements)).collect()
     }
 
     fn take_up(

@@ -1,16 +1,17 @@
 //! One connection and its channel, from the look at the queue to the end. All that a session holds
 //! ends with it: tags mean nothing on another channel.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use foldhash::HashMap;
+use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel, Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tidemill_core::hold::{Held, Holds, Settlement};
+use tidemill_core::hold::{Held, Holds, Settlement, Settlements, Ticket};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -43,9 +44,13 @@ pub(super) struct Session<'a> {
     acks: Acks,
 }
 
-/// What the intake holds of a session. If it is dropped, what has not begun never does: the broker
-/// delivers it again.
-type Holding<'a> = FuturesUnordered<BoxFuture<'a, (u64, Settlement)>>;
+/// What the intake holds of a session, by the messages' delivery tags. If it is dropped, what has not begun never
+/// does: the broker delivers it again.
+#[derive(Default)]
+struct Holding<'a> {
+    tickets: HashMap<u64, Ticket<'a>>,
+    settlements: Arc<Settlements>,
+}
 
 impl<'a> Session<'a> {
     /// Connects, looks at the queue, and consumes it.
@@ -74,7 +79,7 @@ impl<'a> Session<'a> {
     pub(super) async fn run(mut self, intake: &dyn Holds, stop: &CancellationToken) -> End {
         let of = self.of;
         of.health.works(&of.source);
-        let mut holding = Holding::new();
+        let mut holding = Holding::default();
         let end = match self.consume(intake, &mut holding, stop).await {
             Ok(()) => self.drain(&mut holding).await,
             broken => broken,
@@ -95,13 +100,14 @@ impl<'a> Session<'a> {
         holding: &mut Holding<'i>,
         stop: &CancellationToken,
     ) -> Result<(), Trouble> {
+        let (settlements, mut told) = (holding.settlements.clone(), Vec::new());
         loop {
             tokio::select! {
                 // Answers first: they are what makes room for more, and are never more than the window.
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                Some(first) = holding.next(), if !holding.is_empty() => {
-                    self.finished(first, holding);
+                () = settlements.next(&mut told) => {
+                    self.finished(&mut told, holding);
                     self.acknowledge().await?;
                 }
                 () = until(self.acks.next()) => self.acknowledge().await?,
@@ -131,10 +137,11 @@ impl<'a> Session<'a> {
                 ));
             }
         }
-        while !holding.is_empty() {
+        let (settlements, mut told) = (holding.settlements.clone(), Vec::new());
+        while !holding.tickets.is_empty() {
             tokio::select! {
-                Some(first) = holding.next() => {
-                    self.finished(first, holding);
+                () = settlements.next(&mut told) => {
+                    self.finished(&mut told, holding);
                     self.acknowledge().await?;
                 }
                 () = until(self.acks.next()) => self.acknowledge().await?,
@@ -153,12 +160,11 @@ impl<'a> Session<'a> {
         intake: &'i dyn Holds,
         holding: &mut Holding<'i>,
     ) -> Result<(), Trouble> {
-        let (mut tags, mut all, mut next) = (Vec::new(), Vec::new(), Some(first));
+        let (mut all, mut next) = (Vec::new(), Some(first));
         let taken = loop {
             match next {
                 Some(Some(Ok(delivery))) => {
-                    tags.push(delivery.delivery_tag);
-                    all.push(self.take(delivery));
+                    all.push((delivery.delivery_tag, self.take(delivery)));
                 }
                 Some(Some(Err(error))) => break Err(self.of.lost(&error)),
                 Some(None) => {
@@ -176,10 +182,9 @@ impl<'a> Session<'a> {
             status.offered += all.len() as u64;
             status.held += all.len();
         });
-        // The call itself is what orders events.
-        for (tag, settlement) in tags.into_iter().zip(intake.hold_all(all)) {
-            holding.push(async move { (tag, settlement.await) }.boxed());
-        }
+        let tags: Vec<u64> = all.iter().map(|(tag, _)| *tag).collect();
+        let tickets = intake.hold_all(all, &holding.settlements);
+        holding.tickets.extend(tags.into_iter().zip(tickets));
         taken
     }
 
@@ -209,18 +214,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Takes the answer to a message, and whatever else is there by now, so that one acknowledgement
-    /// does for many.
-    fn finished(&mut self, first: (u64, Settlement), holding: &mut Holding<'_>) {
-        let now = Instant::now();
-        let mut next = Some(first);
-        let mut answers = 0;
-        while let Some((tag, settlement)) = next {
-            answers += 1;
+    /// Takes the answers that are there, so that one acknowledgement does for many.
+    fn finished(&mut self, told: &mut Vec<(u64, Settlement)>, holding: &mut Holding<'_>) {
+        let (now, answers) = (Instant::now(), told.len());
+        for (tag, settlement) in told.drain(..) {
+            holding.tickets.remove(&tag);
             if settlement == Settlement::Settle {
                 self.acks.finished(tag, now);
             }
-            next = holding.next().now_or_never().flatten();
         }
         self.of.health.change(|status| status.held -= answers);
     }

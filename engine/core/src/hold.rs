@@ -1,7 +1,11 @@
 //! Held events: their source keeps them until it is told that they are settled, so that the journal
 //! need not.
 
-use std::sync::Arc;
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+};
 
 use crate::{
     BoxFuture,
@@ -10,7 +14,7 @@ use crate::{
     watermark::Progress,
 };
 
-/// An event that its source keeps until [`Holds::hold`] says what to do.
+/// An event that its source keeps until the intake says what to do.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// What the triggers listen to, such as `amqp:orders/invoices`. It is the event's own source,
@@ -60,24 +64,90 @@ pub struct Partition {
     pub partition: String,
 }
 
-/// The intake for sources that hold their events.
-pub trait Holds: Intake {
-    /// Takes an event and resolves when its source may settle it, however long that takes: while the
-    /// journal is full or fails, it waits. Events that share a lane run in the order of the calls.
-    /// If the future is dropped, a delivery that has not begun never does, and one that has runs to
-    /// its end. An event that is offered again meanwhile joins the one that runs.
-    fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
-        let all = self.hold_all(vec![held]);
-        let mut all = all.into_iter();
-        all.next()
-            .unwrap_or_else(|| Box::pin(std::future::pending()))
+/// What a source is told of the events that it has given to the intake, each by the number that the source chose.
+#[derive(Debug, Default)]
+pub struct Settlements(Mutex<News>);
+
+#[derive(Debug, Default)]
+struct News {
+    told: Vec<(u64, Settlement)>,
+    source: Option<Waker>,
+}
+
+impl Settlements {
+    /// Tells the source.
+    pub fn tell(&self, number: u64, settlement: Settlement) {
+        let mut news = self.lock();
+        news.told.push((number, settlement));
+        let source = news.source.take();
+        drop(news);
+        if let Some(source) = source {
+            source.wake();
+        }
     }
 
-    /// The same for several, in their order, which costs less than one after the other: a future for each.
-    fn hold_all(&self, all: Vec<Held>) -> Vec<BoxFuture<'_, Settlement>>;
+    /// Waits until there is anything, and moves all of it to `told`, which is empty. One source alone waits here; if
+    /// it does so no more, nothing is lost.
+    pub async fn next(&self, told: &mut Vec<(u64, Settlement)>) {
+        poll_fn(|context| {
+            let mut news = self.lock();
+            if !news.told.is_empty() {
+                std::mem::swap(&mut news.told, told);
+                return Poll::Ready(());
+            }
+            let waker = context.waker();
+            if !news
+                .source
+                .as_ref()
+                .is_some_and(|source| source.will_wake(waker))
+            {
+                news.source = Some(waker.clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, News> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An event that its source waits for. When it is dropped, nobody does: a delivery that has not begun never
+/// does, and one that has runs to its end.
+pub struct Ticket<'a>(
+    #[expect(dead_code, reason = "what it does, it does when it is dropped")] Box<dyn Send + 'a>,
+);
+
+impl<'a> Ticket<'a> {
+    /// One that comes to this when it is dropped.
+    pub fn new(waits: impl Send + 'a) -> Ticket<'a> {
+        Ticket(Box::new(waits))
+    }
+}
+
+/// The intake for sources that hold their events.
+pub trait Holds: Intake {
+    /// Takes events, and tells of each by its number when its source may settle it, however long that takes: while
+    /// the journal is full or fails, it waits. Events that share a lane run in the order in which they come here.
+    /// Each is waited for as long as its ticket is there. An event that is offered again meanwhile joins the
+    /// one that runs.
+    fn hold_all(&self, all: Vec<(u64, Held)>, settlements: &Arc<Settlements>) -> Vec<Ticket<'_>>;
+
+    /// The same for a single one, until it is settled or released.
+    fn hold(&self, held: Held) -> BoxFuture<'_, Settlement> {
+        let settlements = Arc::new(Settlements::default());
+        // At once, so that the order of the calls is that of the lanes.
+        let ticket = self.hold_all(vec![(0, held)], &settlements);
+        Box::pin(async move {
+            let (_ticket, mut told) = (ticket, Vec::new());
+            settlements.next(&mut told).await;
+            told[0].1
+        })
+    }
 
     /// Begins to read a partition: what the journal has of it, of the trigger that is the farthest
-    /// behind; none, if no trigger has completed any of it. To be called before [`Holds::hold`] with
+    /// behind; none, if no trigger has completed any of it. To be called before [`Holds::hold_all`] with
     /// a position in it. Records that a trigger has completed already are settled for it without
     /// running.
     fn take_up(

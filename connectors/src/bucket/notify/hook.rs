@@ -4,16 +4,18 @@
 //! A notification that no object store wrote is answered as such to a client of HTTP. That of a queue
 //! or topic is settled, and told about: there it would come again and again.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tidemill_core::{
     BoxFuture,
-    hold::{Held, Holds, Partition, Settlement},
+    hold::{Held, Holds, Partition, Settlement, Settlements, Ticket},
     intake::{Intake, IntakeError, Offer, Receipt},
     watermark::Progress,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{MESSAGES, Notices, Taken};
 
@@ -108,17 +110,20 @@ impl Intake for Hook {
 }
 
 impl Holds for Hook {
-    fn hold_all(&self, all: Vec<Held>) -> Vec<BoxFuture<'_, Settlement>> {
-        let settled = async |held: Held| {
-            let from = format!("{} of {}", held.event.id, held.source);
-            match self.tell(from, held.event.data).await {
-                Verdict::Taken | Verdict::Strange => Settlement::Settle,
-                Verdict::Stopping => Settlement::Release,
-            }
-        };
-        let all = all.into_iter();
-        all.map(|held| Box::pin(settled(held)) as BoxFuture<'_, Settlement>)
-            .collect()
+    fn hold_all(&self, all: Vec<(u64, Held)>, settlements: &Arc<Settlements>) -> Vec<Ticket<'_>> {
+        let tells = all.into_iter().map(|(number, held)| {
+            let (hook, settlements) = (self.clone(), settlements.clone());
+            let tells = tokio::spawn(async move {
+                let from = format!("{} of {}", held.event.id, held.source);
+                let settlement = match hook.tell(from, held.event.data).await {
+                    Verdict::Taken | Verdict::Strange => Settlement::Settle,
+                    Verdict::Stopping => Settlement::Release,
+                };
+                settlements.tell(number, settlement);
+            });
+            Ticket::new(AbortOnDropHandle::new(tells))
+        });
+        tells.collect()
     }
 
     /// A partition is read where its group stands: what comes twice is known.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{
     super::{assign::Consumer, context::Turn},
-    End, Running, Session, What,
+    End, Session,
 };
 
 /// How long to wait before a commit is tried again.
@@ -55,15 +55,13 @@ impl Session<'_> {
                 }
             }
         }
-        let restarts = |running: &Running<'_>| matches!(running.what, What::Restart(_));
-        let all = std::mem::take(&mut self.running);
-        self.running
-            .extend(all.into_iter().filter(|running| !restarts(running)));
+        self.restarting.clear();
     }
 
     pub(super) async fn end(mut self) -> End {
         self.store();
-        drop(std::mem::take(&mut self.running));
+        self.holding.clear();
+        self.restarting.clear();
         for place in self.readings.keys() {
             self.intake.let_go(&self.asker.partition(*place));
         }

@@ -11,14 +11,13 @@ mod records;
 mod turns;
 
 use std::{
-    collections::HashMap,
-    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context as Cx, Poll},
     time::Duration,
 };
 
+use foldhash::HashMap;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rdkafka::{
     ClientConfig,
@@ -27,7 +26,7 @@ use rdkafka::{
 };
 use tidemill_core::{
     BoxFuture,
-    hold::{Held, Holds, Settlement},
+    hold::{Held, Holds, Settlements, Ticket},
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -74,9 +73,13 @@ pub(in crate::kafka) struct Session<'a> {
     readings: HashMap<Place, Reading>,
     /// Records that are about to be given to the intake.
     taken: Vec<(Taken, Held)>,
-    /// All that is under way for partitions.
-    running: FuturesUnordered<Running<'a>>,
-    held: usize,
+    /// What the intake holds, by the numbers that it tells of.
+    holding: HashMap<u64, Holding<'a>>,
+    /// The number of the next one.
+    next: u64,
+    settlements: Arc<Settlements>,
+    /// Partitions that are taken up again.
+    restarting: FuturesUnordered<Restarting<'a>>,
     held_bytes: usize,
     /// Records that were let go, since that was last told.
     settled: u64,
@@ -110,58 +113,24 @@ struct Taken {
     size: usize,
 }
 
-/// Something under way for a partition.
-struct Running<'a> {
+/// One that the intake holds.
+struct Holding<'a> {
+    taken: Taken,
+    /// Dropped, it is not waited for.
+    _ticket: Ticket<'a>,
+}
+
+/// A partition that is being taken up again.
+struct Restarting<'a> {
     place: Place,
-    generation: u64,
-    what: What<'a>,
+    again: BoxFuture<'a, TakenUp>,
 }
 
-enum What<'a> {
-    Hold {
-        offset: i64,
-        size: usize,
-        settlement: BoxFuture<'a, Settlement>,
-    },
-    Restart(BoxFuture<'a, TakenUp>),
-}
+impl Future for Restarting<'_> {
+    type Output = TakenUp;
 
-struct Done {
-    place: Place,
-    generation: u64,
-    what: DoneWhat,
-}
-
-enum DoneWhat {
-    Hold {
-        offset: i64,
-        size: usize,
-        settlement: Settlement,
-    },
-    Restart(TakenUp),
-}
-
-impl Future for Running<'_> {
-    type Output = Done;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Done> {
-        let what = match &mut self.what {
-            What::Hold {
-                offset,
-                size,
-                settlement,
-            } => settlement.poll_unpin(cx).map(|settlement| DoneWhat::Hold {
-                offset: *offset,
-                size: *size,
-                settlement,
-            }),
-            What::Restart(future) => future.poll_unpin(cx).map(DoneWhat::Restart),
-        };
-        what.map(|what| Done {
-            place: self.place,
-            generation: self.generation,
-            what,
-        })
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<TakenUp> {
+        self.again.poll_unpin(cx)
     }
 }
 
@@ -194,10 +163,12 @@ impl<'a> Session<'a> {
             intake,
             asker: Arc::new(asker),
             errors,
-            readings: HashMap::new(),
+            readings: HashMap::default(),
             taken: Vec::new(),
-            running: FuturesUnordered::new(),
-            held: 0,
+            holding: HashMap::default(),
+            next: 0,
+            settlements: Arc::default(),
+            restarting: FuturesUnordered::new(),
             held_bytes: 0,
             settled: 0,
             generation: 0,
@@ -215,17 +186,21 @@ impl<'a> Session<'a> {
     pub(in crate::kafka) async fn run(mut self, stop: &CancellationToken) -> End {
         let consumer = self.client.consumer.clone();
         let mut records = consumer.stream();
-        while self.broken.is_none() && !(self.stopping && self.running.is_empty()) {
+        let (settlements, mut told) = (self.settlements.clone(), Vec::new());
+        while self.broken.is_none() && !(self.stopping && self.is_idle()) {
             let polls = !matches!(self.intake_full, Full::Waits(_));
             let timer = self.next_timer();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !self.stopping => self.stop(),
-                Some(done) = self.running.next() => {
-                    self.done(done);
-                    while let Some(Some(done)) = self.running.next().now_or_never() {
-                        self.done(done);
+                () = settlements.next(&mut told) => {
+                    for (number, settlement) in told.drain(..) {
+                        self.settled(number, settlement);
                     }
+                    self.proceed();
+                }
+                Some(taken_up) = self.restarting.next() => {
+                    self.restarted(taken_up);
                     self.proceed();
                 }
                 taken_up = ready(&mut self.taking_up) => self.taken_up(taken_up),
@@ -250,6 +225,10 @@ impl<'a> Session<'a> {
         drop(records);
         drop(consumer);
         self.end().await
+    }
+
+    fn is_idle(&self) -> bool {
+        self.holding.is_empty() && self.restarting.is_empty()
     }
 
     fn probe_soon(&mut self) {

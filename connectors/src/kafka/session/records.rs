@@ -21,7 +21,7 @@ use super::{
         event,
         reading::{Reading, State, Take},
     },
-    Done, DoneWhat, Full, LINGER, Running, STORE, Session, Taken, What,
+    Full, Holding, LINGER, STORE, Session, Taken,
 };
 
 impl Session<'_> {
@@ -107,9 +107,8 @@ impl Session<'_> {
                     size,
                 };
                 self.taken.push((taken, held));
-                self.held += 1;
                 self.held_bytes += size;
-                let full = self.held >= limits::KAFKA_HELD
+                let full = self.held() >= limits::KAFKA_HELD
                     || self.held_bytes >= limits::KAFKA_HELD_BYTES
                     || ahead >= limits::KAFKA_AHEAD;
                 if full && self.intake_full == Full::No {
@@ -126,19 +125,14 @@ impl Session<'_> {
             return;
         }
         let (taken, all): (Vec<Taken>, Vec<Held>) = self.taken.drain(..).unzip();
-        let count = taken.len() as u64;
-        for (taken, settlement) in taken.into_iter().zip(self.intake.hold_all(all)) {
-            self.running.push(Running {
-                place: taken.place,
-                generation: taken.generation,
-                what: What::Hold {
-                    offset: taken.offset,
-                    size: taken.size,
-                    settlement,
-                },
-            });
-        }
-        let held = self.held;
+        let (count, first) = (taken.len() as u64, self.next);
+        self.next += count;
+        let all = (first..).zip(all).collect();
+        let tickets = self.intake.hold_all(all, &self.settlements);
+        let holding = taken.into_iter().zip(tickets);
+        let holding = holding.map(|(taken, _ticket)| Holding { taken, _ticket });
+        self.holding.extend((first..).zip(holding));
+        let held = self.held();
         self.connector.health.change(|status| {
             status.held = held;
             status.offered += count;
@@ -146,35 +140,32 @@ impl Session<'_> {
         self.connector.tell(Trouble::Fetch, None);
     }
 
-    pub(super) fn done(&mut self, done: Done) {
-        let reading = self.readings.get_mut(&done.place);
-        let reading = reading.filter(|reading| reading.generation == done.generation);
-        match done.what {
-            DoneWhat::Hold {
-                offset,
-                size,
-                settlement,
-            } => {
-                self.held -= 1;
-                self.held_bytes -= size;
-                let settles = settlement == Settlement::Settle;
-                if let Some(reading) = reading {
-                    reading.running -= 1;
-                    if settles {
-                        reading.completed(offset);
-                        self.store_soon();
-                    }
-                }
-                self.settled += u64::from(settles);
+    /// How many the intake holds, or is about to.
+    pub(super) fn held(&self) -> usize {
+        self.holding.len() + self.taken.len()
+    }
+
+    /// The intake needs a record no longer. One that was withdrawn is not among these.
+    pub(super) fn settled(&mut self, number: u64, settlement: Settlement) {
+        let Some(Holding { taken, .. }) = self.holding.remove(&number) else {
+            return;
+        };
+        self.held_bytes -= taken.size;
+        let settles = settlement == Settlement::Settle;
+        let reading = self.readings.get_mut(&taken.place);
+        if let Some(reading) = reading.filter(|reading| reading.generation == taken.generation) {
+            reading.running -= 1;
+            if settles {
+                reading.completed(taken.offset);
+                self.store_soon();
             }
-            // It is not withdrawn before its partition is gone, and then it is none of these.
-            DoneWhat::Restart(taken_up) => self.restarted(taken_up),
         }
+        self.settled += u64::from(settles);
     }
 
     /// Goes on with whatever waited for what is done.
     pub(super) fn proceed(&mut self) {
-        let (held, settled) = (self.held, std::mem::take(&mut self.settled));
+        let (held, settled) = (self.held(), std::mem::take(&mut self.settled));
         self.connector.health.change(|status| {
             status.held = held;
             status.settled += settled;
@@ -219,7 +210,7 @@ impl Session<'_> {
             readings.any(|reading| reading.ahead() >= limits::KAFKA_AHEAD / part)
         };
         let below = |part: usize| {
-            self.held < limits::KAFKA_HELD / part
+            self.held() < limits::KAFKA_HELD / part
                 && self.held_bytes < limits::KAFKA_HELD_BYTES / part
                 && !ahead(part)
         };

@@ -16,7 +16,7 @@ use super::{
         context::Turn,
         reading::{Reading, State},
     },
-    Full, Running, Session, What,
+    Full, Holding, Restarting, Session,
 };
 
 impl Session<'_> {
@@ -129,7 +129,7 @@ impl Session<'_> {
         {
             tracing::debug!(%error, "cannot give the partitions up");
         }
-        let (partitions, held) = (self.readings.len(), self.held);
+        let (partitions, held) = (self.readings.len(), self.held());
         self.connector.health.change(|status| {
             status.partitions = partitions;
             status.held = held;
@@ -139,18 +139,16 @@ impl Session<'_> {
 
     /// Drops what is under way for partitions.
     pub(super) fn withdraw(&mut self, whose: impl Fn(&Place) -> bool) {
-        let mut dropped = 0;
-        for running in std::mem::take(&mut self.running) {
-            if !whose(&running.place) {
-                self.running.push(running);
-                continue;
-            }
-            if let What::Hold { size, .. } = running.what {
-                self.held -= 1;
-                self.held_bytes -= size;
-                dropped += 1;
-            }
-        }
+        let restarting = std::mem::take(&mut self.restarting).into_iter();
+        self.restarting = restarting.filter(|one| !whose(&one.place)).collect();
+        let (before, mut bytes) = (self.holding.len(), 0);
+        self.holding.retain(|_, Holding { taken, .. }| {
+            let stays = !whose(&taken.place);
+            bytes += if stays { 0 } else { taken.size };
+            stays
+        });
+        self.held_bytes -= bytes;
+        let dropped = before - self.holding.len();
         if dropped > 0 {
             tracing::info!(
                 source = self.connector.origin.source,
@@ -182,10 +180,9 @@ impl Session<'_> {
         };
         reading.running += 1;
         let asker = self.asker.clone();
-        self.running.push(Running {
+        self.restarting.push(Restarting {
             place,
-            generation: reading.generation,
-            what: What::Restart(Box::pin(async move { asker.again(place, forget).await })),
+            again: Box::pin(async move { asker.again(place, forget).await }),
         });
     }
 

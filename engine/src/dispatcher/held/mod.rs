@@ -19,11 +19,12 @@ use std::{
 };
 
 use foldhash::HashSet;
+use futures_util::{StreamExt, stream};
 use tidemill_core::{
     BoxFuture,
     delivery::Seq,
     dispatch::Waiting,
-    hold::{Held, Holds, Partition, Position, Settlement},
+    hold::{self, Held, Holds, Partition, Position, Settlement, Settlements},
     intake::IntakeError,
     limits,
     time::Timestamp,
@@ -43,16 +44,21 @@ pub(super) use run::running_held;
 pub(super) use state::{HeldDeliveries, HeldDelivery, Stage};
 
 use offsets::{LastLog, Place};
-use state::{State, lock};
+use state::{State, Waits, lock};
 
 /// How late it may be noticed that a held delivery has waited for long.
 const WATCH: Duration = Duration::from_secs(5);
 
+/// How many of those that share no lane are parked at a time.
+const TOGETHER: usize = 64;
+
 impl Holds for EngineIntake {
-    fn hold_all(&self, all: Vec<Held>) -> Vec<BoxFuture<'_, Settlement>> {
-        // At once, so that the order of the calls is that of the lanes.
-        let tickets = self.dispatcher.enter(all, self).into_iter();
-        tickets.map(Tickets::settled).collect()
+    fn hold_all(
+        &self,
+        all: Vec<(u64, Held)>,
+        settlements: &Arc<Settlements>,
+    ) -> Vec<hold::Ticket<'_>> {
+        self.dispatcher.enter(all, settlements, self)
     }
 
     fn take_up(
@@ -80,37 +86,31 @@ struct Entry<'t> {
     listeners: &'t [usize],
     /// What it comes to; none of it has its place yet.
     deliveries: Vec<Arc<HeldDelivery>>,
+    /// Who waits for it, if it comes to nothing.
+    nothing: Option<Waits>,
     /// The triggers that have completed it already.
     closed: Vec<usize>,
     log: Option<Place>,
 }
 
-/// Those who wait for an event's deliveries; dropped, they wait no more.
-struct Tickets<'d> {
-    dispatcher: &'d Arc<Dispatcher>,
-    deliveries: Vec<Arc<HeldDelivery>>,
-    /// The engine takes nothing more of it.
-    stopped: bool,
-}
-
-impl<'d> Tickets<'d> {
-    fn settled(self) -> BoxFuture<'d, Settlement> {
-        Box::pin(async move {
-            let mut all = match self.stopped {
-                true => Settlement::Release,
-                false => Settlement::Settle,
-            };
-            for held in &self.deliveries {
-                if self.dispatcher.until_settled(held).await == Settlement::Release {
-                    all = Settlement::Release;
-                }
-            }
-            all
-        })
+impl Entry<'_> {
+    /// The engine does not take it.
+    fn release(self) {
+        let deliveries = self.deliveries.iter();
+        deliveries.for_each(|held| held.told.tell(Settlement::Release));
+        if let Some(waits) = self.nothing {
+            waits.tell(Settlement::Release);
+        }
     }
 }
 
-impl Drop for Tickets<'_> {
+/// A source that waits for an event's deliveries; dropped, it waits no more.
+struct Ticket<'d> {
+    dispatcher: &'d Dispatcher,
+    deliveries: Vec<Arc<HeldDelivery>>,
+}
+
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         for held in &self.deliveries {
             let last = held.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
@@ -124,32 +124,39 @@ impl Drop for Tickets<'_> {
 
 impl Dispatcher {
     /// Takes held events in: their deliveries stand in line when this returns.
-    fn enter(self: &Arc<Self>, all: Vec<Held>, intake: &EngineIntake) -> Vec<Tickets<'_>> {
+    fn enter(
+        self: &Arc<Self>,
+        all: Vec<(u64, Held)>,
+        settlements: &Arc<Settlements>,
+        intake: &EngineIntake,
+    ) -> Vec<hold::Ticket<'_>> {
         let (now, table) = (clock::now(), self.table.load());
-        for alike in all.chunk_by(|one, next| one.source == next.source) {
-            self.metrics.accepted(&alike[0].source, alike.len());
+        for alike in all.chunk_by(|(_, one), (_, next)| one.source == next.source) {
+            self.metrics.accepted(&alike[0].1.source, alike.len());
         }
-        let (all, mut last) = (all.into_iter(), LastLog::default());
-        let entries: Vec<Entry<'_>> = all
-            .map(|held| self.entry(held, &table, intake.source, now, &mut last))
-            .collect();
-        let mut ready = Vec::new();
+        let mut last = LastLog::default();
+        let entry = |(number, held)| {
+            let told = Waits::new(settlements, number);
+            self.entry(held, told, &table, intake.source, now, &mut last)
+        };
+        let entries: Vec<Entry<'_>> = all.into_iter().map(entry).collect();
+        let (mut tickets, mut ready) = (Vec::with_capacity(entries.len()), Vec::new());
         let mut state = self.held.lock();
         // Whoever releases all does so after the stop, under this lock.
         let stopped = self.stop.is_cancelled() || intake.closed.is_cancelled();
-        let enter = |entry: Entry<'_>| {
-            let stopped = stopped || entry.listeners.is_empty();
-            let deliveries = match stopped {
-                true => Vec::new(),
+        for entry in entries {
+            let deliveries = match stopped || entry.listeners.is_empty() {
+                true => {
+                    entry.release();
+                    Vec::new()
+                }
                 false => self.stand(&mut state, &table, entry, now, &mut ready),
             };
-            Tickets {
+            tickets.push(hold::Ticket::new(Ticket {
                 dispatcher: self,
                 deliveries,
-                stopped,
-            }
-        };
-        let tickets = entries.into_iter().map(enter).collect();
+            }));
+        }
         let watched = std::mem::replace(&mut state.watched, true);
         drop(state);
         if !watched {
@@ -163,6 +170,7 @@ impl Dispatcher {
     fn entry<'t>(
         &self,
         held: Held,
+        waits: Waits,
         table: &'t Table,
         by: SourceNumber,
         now: Timestamp,
@@ -181,14 +189,19 @@ impl Dispatcher {
             .as_ref()
             .map(|position| self.held.offsets.received(position, last));
         let (log, closed) = received.unzip();
+        let nothing = new.is_empty().then(|| waits.clone());
         let events = std::iter::repeat_n(event, new.len());
-        let deliveries = new.into_iter().zip(events);
-        let deliveries = deliveries.map(|((trigger, mut new), event)| {
+        let all = waits.for_each_of(new.len()).zip(events);
+        let deliveries = new.into_iter().zip(all);
+        let deliveries = deliveries.map(|((trigger, mut new), (waits, event))| {
             new.lane = lane(&table.triggers[trigger], new.lane, position.as_ref());
-            Arc::new(HeldDelivery::new(trigger, by, new, event, log.clone()))
+            let held = HeldDelivery::new(trigger, by, new, event, log.clone());
+            held.told.add(waits);
+            Arc::new(held)
         });
         Entry {
             deliveries: deliveries.collect(),
+            nothing,
             closed: closed.unwrap_or_default(),
             source,
             listeners,
@@ -210,9 +223,13 @@ impl Dispatcher {
             source,
             listeners,
             mut deliveries,
+            nothing,
             closed,
             log,
         } = entry;
+        if let Some(waits) = nothing {
+            waits.tell(Settlement::Settle);
+        }
         if let Some(place) = &log {
             // What is not for a trigger is done with for it.
             let mine = |other: &usize| deliveries.iter().any(|held| held.trigger == *other);
@@ -223,9 +240,11 @@ impl Dispatcher {
         deliveries.retain_mut(|held| {
             if closed.contains(&held.trigger) {
                 self.metrics.duplicate(&source);
+                held.told.tell(Settlement::Settle);
                 return false;
             }
             if let Some(same) = state.find(held.delivery.id) {
+                same.told.join(&held.told);
                 same.waiting.fetch_add(1, Ordering::Relaxed);
                 let other = log.as_ref().filter(|log| same.log.as_ref() != Some(log));
                 lock(&same.elsewhere).extend(other.cloned());
@@ -242,31 +261,10 @@ impl Dispatcher {
         deliveries
     }
 
-    /// Waits until the delivery is over or parked. One that waits too long is parked.
-    async fn until_settled(self: &Arc<Self>, held: &Arc<HeldDelivery>) -> Settlement {
-        let mut look = held.first_look();
-        loop {
-            if let Some(settlement) = held.told.wait(look).await {
-                return settlement;
-            }
-            look = look.map(|look| look + limits::HELD_IN_LINE);
-            if !self.has_waited_long(held).await {
-                continue;
-            }
-            // Those of a lane come here together, and the first of them parks all: for each to look at
-            // all others again would take the square of their number.
-            let _alone = match held.has_turn() {
-                true => Some(self.held.parking.lock().await),
-                false => None,
-            };
-            if *held.stage.lock().await == Stage::Held {
-                let (this, held) = (self.clone(), held.clone());
-                // A task of its own: if the source goes meanwhile, the dispatch hears of it all the same.
-                let parked = tokio::spawn(async move { this.park(&held, None).await });
-                if let Err(error) = parked.await {
-                    tracing::error!(%error, "a held delivery cannot be parked, which is a bug");
-                }
-            }
+    /// Parks a delivery that has waited for too long.
+    async fn look_after(&self, held: &HeldDelivery) {
+        if self.has_waited_long(held).await && *held.stage.lock().await == Stage::Held {
+            self.park(held, None).await;
         }
     }
 
@@ -432,22 +430,34 @@ impl Dispatcher {
     }
 }
 
-/// Has those look at the time that have waited long in line, as long as any are held. A timer for each of them would
-/// cost more than all else that their source does for most.
+/// Looks after those that wait long in line, each once in so long, as long as any are held.
 async fn watch(of: Weak<Dispatcher>) {
+    let mut last = Instant::now();
     loop {
         tokio::time::sleep(WATCH).await;
         let Some(this) = of.upgrade() else { return };
-        let mut state = this.held.lock();
-        if state.deliveries.is_empty() {
-            state.watched = false;
-            return;
-        }
         let now = Instant::now();
-        let old = |held: &&Arc<HeldDelivery>| held.first_look().is_some_and(|look| look <= now);
-        let old: Vec<_> = state.deliveries.values().filter(old).cloned().collect();
-        drop(state);
-        old.iter().for_each(|held| held.told.wake());
+        let mut old: Vec<_> = {
+            let mut state = this.held.lock();
+            if state.deliveries.is_empty() {
+                state.watched = false;
+                return;
+            }
+            let old = |held: &&Arc<HeldDelivery>| held.looks(now) > held.looks(last);
+            state.deliveries.values().filter(old).cloned().collect()
+        };
+        old.sort_unstable_by_key(|held| held.place);
+        let (in_lanes, alone): (Vec<_>, Vec<_>) = old.into_iter().partition(|held| held.has_turn());
+        // One after the other, and the first of a lane parks all: for each to look at all others again would take the
+        // square of their number.
+        for held in in_lanes {
+            this.look_after(&held).await;
+        }
+        let this = &this;
+        stream::iter(alone)
+            .for_each_concurrent(TOGETHER, async |held| this.look_after(&held).await)
+            .await;
+        last = now;
     }
 }
 

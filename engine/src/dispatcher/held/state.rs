@@ -3,12 +3,10 @@
 
 use std::{
     collections::hash_map,
-    future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Poll, Waker},
 };
 
 use foldhash::HashMap;
@@ -16,7 +14,7 @@ use tidemill_core::{
     delivery::{Cause, Delivery, Seq, Work},
     dispatch::Waiting,
     event::Event,
-    hold::Settlement,
+    hold::{Settlement, Settlements},
     identity::DeliveryId,
     limits,
     time::Timestamp,
@@ -33,8 +31,6 @@ use crate::{clock, dispatcher::intake::SourceNumber};
 pub(in crate::dispatcher) struct HeldDeliveries {
     pub(super) state: Mutex<State>,
     pub(super) offsets: Offsets,
-    /// Held by the one who parks deliveries that have waited in line for too long.
-    pub(super) parking: AsyncMutex<()>,
 }
 
 #[derive(Default)]
@@ -63,7 +59,7 @@ pub(in crate::dispatcher) struct HeldDelivery {
     pub(super) elsewhere: Mutex<Vec<Place>>,
     /// Given up before it began.
     pub(super) dead: Option<(Cause, String)>,
-    /// Futures that wait for it.
+    /// Tickets that wait for it.
     pub(super) waiting: AtomicUsize,
     pub(super) running: AtomicBool,
     /// The journal has taken it over while it runs.
@@ -136,11 +132,13 @@ impl HeldDelivery {
         self.delivery.lane.is_some() || self.delivery.key.is_some()
     }
 
-    /// When it has waited long, for the first time. Logs wait for ever, and without a lane or a key nobody is
+    /// How often its wait has been looked at by then. Logs wait for ever, and without a lane or a key nobody is
     /// waited for.
-    pub(super) fn first_look(&self) -> Option<Instant> {
-        let waits_for_ever = self.log.is_some() && !self.has_turn();
-        (!waits_for_ever).then(|| self.since + limits::HELD_IN_LINE)
+    pub(super) fn looks(&self, now: Instant) -> u128 {
+        match self.log.is_some() && !self.has_turn() {
+            true => 0,
+            false => (now - self.since).as_nanos() / limits::HELD_IN_LINE.as_nanos(),
+        }
     }
 
     pub(super) fn waits(&self, due: Timestamp) -> Waiting {
@@ -165,30 +163,68 @@ impl HeldDelivery {
     }
 }
 
-/// What the source of a delivery is told, once.
+/// What the sources of a delivery are told, once.
 #[derive(Default)]
 pub(super) struct Told {
     settlement: OnceLock<Settlement>,
-    waiting: Mutex<Wakers>,
+    sources: Mutex<Sources>,
 }
 
-/// Who waits for it. Mostly one, for whom tokio's `Notify` does too much, and who needs no memory of its own.
+/// Who waits for it: mostly one, who needs no memory of its own.
 #[derive(Default)]
-struct Wakers {
-    one: Option<Waker>,
-    more: Vec<Waker>,
+struct Sources {
+    one: Option<Waits>,
+    more: Vec<Waits>,
 }
 
-impl Wakers {
-    fn add(&mut self, waker: &Waker) {
-        match &self.one {
-            None => self.one = Some(waker.clone()),
-            Some(one) => {
-                if !one.will_wake(waker) && !self.more.iter().any(|one| one.will_wake(waker)) {
-                    self.more.push(waker.clone());
-                }
+/// A source that waits for an event.
+#[derive(Clone)]
+pub(super) struct Waits {
+    settlements: Arc<Settlements>,
+    number: u64,
+    /// If the event came to several deliveries: what is left of them.
+    left: Option<Arc<Left>>,
+}
+
+struct Left {
+    count: AtomicUsize,
+    released: AtomicBool,
+}
+
+impl Waits {
+    /// It knows the event by this number.
+    pub(super) fn new(settlements: &Arc<Settlements>, number: u64) -> Waits {
+        Waits {
+            settlements: settlements.clone(),
+            number,
+            left: None,
+        }
+    }
+
+    /// The same for each of so many deliveries: the last one tells.
+    pub(super) fn for_each_of(mut self, deliveries: usize) -> impl Iterator<Item = Waits> {
+        self.left = (deliveries > 1).then(|| {
+            Arc::new(Left {
+                count: AtomicUsize::new(deliveries),
+                released: AtomicBool::new(false),
+            })
+        });
+        std::iter::repeat_n(self, deliveries)
+    }
+
+    pub(super) fn tell(self, mut settlement: Settlement) {
+        if let Some(left) = self.left {
+            if settlement == Settlement::Release {
+                left.released.store(true, Ordering::Relaxed);
+            }
+            if left.count.fetch_sub(1, Ordering::AcqRel) > 1 {
+                return;
+            }
+            if left.released.load(Ordering::Relaxed) {
+                settlement = Settlement::Release;
             }
         }
+        self.settlements.tell(self.number, settlement);
     }
 }
 
@@ -196,35 +232,36 @@ impl Told {
     /// The first who tells is heard.
     pub(super) fn tell(&self, settlement: Settlement) {
         if self.settlement.set(settlement).is_ok() {
-            self.wake();
+            // Under the lock, so that whoever is added is told here or there.
+            let Sources { one, more } = std::mem::take(&mut *lock(&self.sources));
+            let all = one.into_iter().chain(more);
+            all.for_each(|waits| waits.tell(settlement));
         }
-    }
-
-    /// Has those who wait look at the time.
-    pub(super) fn wake(&self) {
-        let Wakers { one, more } = std::mem::take(&mut *lock(&self.waiting));
-        one.into_iter().chain(more).for_each(Waker::wake);
     }
 
     pub(super) fn get(&self) -> Option<Settlement> {
         self.settlement.get().copied()
     }
 
-    /// Waits until it is told, or until somebody [has it look](Told::wake) at that time or later.
-    pub(super) async fn wait(&self, until: Option<Instant>) -> Option<Settlement> {
-        poll_fn(|context| {
-            let mut waiting = lock(&self.waiting);
-            // Under the lock, so that it is told afterwards or is here.
-            if let settlement @ Some(_) = self.get() {
-                return Poll::Ready(settlement);
+    /// One more waits for it.
+    pub(super) fn add(&self, waits: Waits) {
+        let mut sources = lock(&self.sources);
+        match self.get() {
+            Some(settlement) => {
+                drop(sources);
+                waits.tell(settlement);
             }
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return Poll::Ready(None);
-            }
-            waiting.add(context.waker());
-            Poll::Pending
-        })
-        .await
+            None if sources.one.is_none() => sources.one = Some(waits),
+            None => sources.more.push(waits),
+        }
+    }
+
+    /// Those who wait for another one wait for this.
+    pub(super) fn join(&self, other: &Told) {
+        let Sources { one, more } = std::mem::take(&mut *lock(&other.sources));
+        one.into_iter()
+            .chain(more)
+            .for_each(|waits| self.add(waits));
     }
 }
 

@@ -4,18 +4,17 @@
 
 mod floor;
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tidemill::{
     assemble::{self, Assembled, Selection, StartErrors},
     dispatcher::intake::EngineIntake,
 };
 use tidemill_core::{
     event::Event,
-    hold::{Held, Holds as _, Settlement},
+    hold::{Held, Holds as _, Settlement, Settlements},
     time::Timestamp,
 };
 use tidemill_sandbox::Compiler;
@@ -121,20 +120,22 @@ async fn hold(intake: &Arc<EngineIntake>, events: u64) -> Result<()> {
     let intake = intake.clone();
     let data = Bytes::from(vec![b'x'; BYTES]);
     let source = async move {
-        let (mut next, mut holding) = (0, FuturesUnordered::new());
+        let (settlements, mut told) = (Arc::new(Settlements::default()), Vec::new());
+        let (mut next, mut holding) = (0, HashMap::new());
         loop {
             let room = HELD.saturating_sub(holding.len()) as u64;
-            let until = events.min(next + room);
-            let new = (next..until).map(|n| held(n, data.clone())).collect();
-            holding.extend(intake.hold_all(new));
-            next = until;
-            let Some(first) = holding.next().await else {
+            let numbers = next..events.min(next + room);
+            next = numbers.end;
+            let new = numbers.clone().map(|n| (n, held(n, data.clone())));
+            let tickets = intake.hold_all(new.collect(), &settlements);
+            holding.extend(numbers.zip(tickets));
+            if holding.is_empty() {
                 return Ok(());
-            };
-            let mut settled = Some(first);
-            while let Some(settlement) = settled {
+            }
+            settlements.next(&mut told).await;
+            for (number, settlement) in told.drain(..) {
                 ensure!(settlement == Settlement::Settle, "the engine stopped");
-                settled = holding.next().now_or_never().flatten();
+                holding.remove(&number);
             }
         }
     };
