@@ -162,3 +162,61 @@ pub trait Holds: Intake {
     /// Ends the reading of a partition. What the journal has of it stays.
     fn let_go(&self, partition: &Partition);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Context, Wake},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_source_is_woken_once_and_told_all_in_order() {
+        let (settlements, woken) = (Settlements::default(), Arc::<Woken>::default());
+        let waker = woken.clone().into();
+        let mut context = Context::from_waker(&waker);
+        let mut told = Vec::new();
+        {
+            let mut next = pin!(settlements.next(&mut told));
+            assert!(next.as_mut().poll(&mut context).is_pending());
+            settlements.tell(7, Settlement::Settle);
+            settlements.tell(3, Settlement::Release);
+            assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+            assert!(next.poll(&mut context).is_ready());
+        }
+        assert_eq!(told, [(7, Settlement::Settle), (3, Settlement::Release)]);
+        told.clear();
+
+        // What is told while it does not wait, or has ceased to, is there when it does again.
+        assert!(
+            pin!(settlements.next(&mut told))
+                .poll(&mut context)
+                .is_pending()
+        );
+        settlements.tell(4, Settlement::Settle);
+        assert!(
+            pin!(settlements.next(&mut told))
+                .poll(&mut context)
+                .is_ready()
+        );
+        assert_eq!(told, [(4, Settlement::Settle)]);
+        told.clear();
+        assert!(
+            pin!(settlements.next(&mut told))
+                .poll(&mut context)
+                .is_pending()
+        );
+    }
+}

@@ -454,12 +454,17 @@ async fn timed<F: Future>(
     mut call: Pin<&mut F>,
 ) -> (Option<F::Output>, Usage) {
     let started = Instant::now();
-    let mut busy = Duration::ZERO;
-    let mut timer = None;
+    // Most are polled once, where each look at the clock is felt.
+    let (mut busy, mut looked) = (Duration::ZERO, started);
+    let (mut polled, mut timer) = (false, None);
     let answer = poll_fn(|context| {
-        let polled = Instant::now();
+        if std::mem::replace(&mut polled, true) {
+            looked = Instant::now();
+        }
         let poll = call.as_mut().poll(context);
-        busy += polled.elapsed();
+        let now = Instant::now();
+        busy += now - looked;
+        looked = now;
         turn.pause();
         if let Poll::Ready(answer) = poll {
             return Poll::Ready(Some(answer));
@@ -467,14 +472,14 @@ async fn timed<F: Future>(
         // It has to wait, or has used up its first tick. Most never do, and a timer counts references to the
         // runtime, which all cores count. It fires also for who has used up all that a task may do at once.
         let timer = timer.get_or_insert_with(|| {
-            let left = limit.saturating_sub(started.elapsed());
+            let left = limit.saturating_sub(now - started);
             Box::pin(unconstrained(sleep(left)))
         });
         timer.as_mut().poll(context).map(|()| None)
     })
     .await;
     let usage = Usage {
-        wall_us: micros(started.elapsed()),
+        wall_us: micros(looked - started),
         busy_us: micros(busy),
         memory: 0,
     };

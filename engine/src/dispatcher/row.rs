@@ -4,9 +4,8 @@
 //!
 //! Nobody waits long for the handler of another: what has to wait, or computes for a tick, leaves the row
 //! and goes on by itself; what has ended is completed after a while, even if others of the row have yet to
-//! begin; and half of those go to a core that has nothing to do. Rows are only made while the cores have
-//! enough else to do, and as many at a time as there are cores: what waits meanwhile makes the next ones
-//! longer.
+//! begin; and half of those go to a core that has nothing to do. Rows are only made if there is enough for all
+//! cores, and as many at a time as there are cores: what waits meanwhile makes the next ones longer.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -65,12 +64,13 @@ impl Row {
         now: Timestamp,
         cores: usize,
     ) -> (Vec<Row>, Option<Step>) {
-        // A row for each core, before they grow.
-        let most = (dispatch.running() / cores).min(MOST);
-        let (mut rows, mut started) = (Vec::<Row>::new(), 0);
+        let (mut rows, mut started, mut most) = (Vec::<Row>::new(), 0, 1);
         while started < most {
             match dispatch.next(now) {
                 Step::Start { queue, seq } if is_for_rows(queue, seq) => {
+                    if started == 0 {
+                        most = Row::most(dispatch, cores);
+                    }
                     started += 1;
                     match rows.iter_mut().find(|row| row.queue == queue) {
                         Some(row) => row.seqs.push(seq),
@@ -83,8 +83,16 @@ impl Row {
                 step => return (rows, Some(step)),
             }
         }
-        let step = rows.is_empty().then(|| dispatch.next(now));
-        (rows, step)
+        (rows, None)
+    }
+
+    /// How many start in one row, if the first of them has: a row for each core as long as what runs, or two for each
+    /// of what runs and waits.
+    fn most(dispatch: &Dispatch, cores: usize) -> usize {
+        let running = dispatch.running();
+        let waiting = dispatch.waiting(2 * cores * MOST);
+        let most = running.max((running + waiting) / 2) / cores;
+        most.clamp(1, MOST)
     }
 }
 

@@ -347,6 +347,19 @@ impl Dispatch {
         self.running
     }
 
+    /// How many deliveries wait in memory, of queues whose turn it is when [`Dispatch::next`] has started something:
+    /// so many at most.
+    pub fn waiting(&self, most: usize) -> usize {
+        let mut waiting = 0;
+        for queue in &self.ring {
+            waiting += self.queues[*queue].window.len();
+            if waiting >= most {
+                return most;
+            }
+        }
+        waiting
+    }
+
     /// Whether nothing of this queue waits or runs, here or in the journal.
     pub fn is_idle(&self, queue: QueueIndex) -> bool {
         self.queues[queue].window.is_idle()
@@ -354,7 +367,7 @@ impl Dispatch {
 
     /// How many deliveries of this queue wait in memory, and whether more wait in the journal.
     #[cfg(test)]
-    fn waiting(&self, queue: QueueIndex) -> (usize, bool) {
+    fn waiting_in(&self, queue: QueueIndex) -> (usize, bool) {
         let window = &self.queues[queue].window;
         (window.len(), window.has_more())
     }

@@ -508,7 +508,7 @@ proptest! {
         for act in acts {
             model.act(act);
             for (queue, settings) in QUEUES.iter().enumerate() {
-                let (waiting, more) = model.dispatch.waiting(queue);
+                let (waiting, more) = model.dispatch.waiting_in(queue);
                 let loads = model.pages.iter().any(|(loads, _)| *loads == queue);
                 let unbounded = settings.held || loads;
                 let window = settings.batch.map_or(WINDOW, |batch| batch.max);

@@ -86,7 +86,6 @@ impl Window {
         self.limit = limit;
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }

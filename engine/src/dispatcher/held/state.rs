@@ -351,3 +351,60 @@ impl State {
         ready
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use Settlement::{Release, Settle};
+
+    use super::*;
+
+    fn told(settlements: &Settlements) -> Vec<(u64, Settlement)> {
+        let mut told = Vec::new();
+        let mut context = Context::from_waker(Waker::noop());
+        let _ = pin!(settlements.next(&mut told)).poll(&mut context);
+        told
+    }
+
+    #[test]
+    fn the_last_delivery_of_an_event_tells_its_source() {
+        let settlements = Arc::new(Settlements::default());
+        for (number, ends, expected) in [
+            (0, vec![Settle], Settle),
+            (1, vec![Settle, Settle, Settle], Settle),
+            (2, vec![Release, Settle], Release),
+        ] {
+            let all = Waits::new(&settlements, number).for_each_of(ends.len());
+            for (waits, end) in all.zip(ends) {
+                assert_eq!(told(&settlements), []);
+                let delivery = Told::default();
+                delivery.add(waits);
+                delivery.tell(end);
+                // Only the first who tells is heard.
+                delivery.tell(Release);
+            }
+            assert_eq!(told(&settlements), [(number, expected)]);
+        }
+    }
+
+    #[test]
+    fn who_offers_an_event_again_hears_of_the_one_that_runs() {
+        let settlements = Arc::new(Settlements::default());
+        let (running, again, late) = (Told::default(), Told::default(), Told::default());
+        for (number, delivery) in [&running, &again, &late].into_iter().enumerate() {
+            delivery.add(Waits::new(&settlements, number as u64));
+        }
+        running.join(&again);
+        assert_eq!(told(&settlements), []);
+        running.tell(Settle);
+        assert_eq!(told(&settlements), [(0, Settle), (1, Settle)]);
+        running.join(&late);
+        assert_eq!(told(&settlements), [(2, Settle)]);
+        again.tell(Release);
+        assert_eq!(told(&settlements), []);
+    }
+}
