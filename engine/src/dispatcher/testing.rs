@@ -12,7 +12,10 @@ use tidemill_core::{
 };
 use tidemill_journal::Journal as _;
 use tidemill_sandbox::Compiler;
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, advance},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Drained, intake::EngineIntake};
@@ -50,7 +53,7 @@ kafka = { connection = "log", topics = ["work"], group = "work" }
 "#;
 
 /// How long the sleeper sleeps: less than its timeout, and more than anybody is held unstarted.
-pub const ASLEEP: Duration = Duration::from_secs(14 * 60);
+pub const ASLEEP: Duration = Duration::from_secs(13 * 60);
 
 /// How long a test waits for what needs no clock.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,7 +106,7 @@ impl Engine {
         self.message(&format!("{lane}-{n}"), order)
     }
 
-    /// Has an attempt sleep, and waits until it does.
+    /// Has an attempt sleep, and waits until it has started.
     pub async fn sleeper(&self) -> Waits {
         let order = format!(r#"{{ "do": "sleep", "ms": {} }}"#, ASLEEP.as_millis());
         let waits = self.message("sleeper", order);
@@ -199,6 +202,22 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(std::time::Instant::now() < deadline, "in vain: {what}");
         tokio::task::yield_now().await;
+    }
+}
+
+/// Moves the clock until a [sleeper](Engine::sleeper) that started then has ended.
+pub async fn wake(sleeper: Waits, started: Instant) -> Settlement {
+    advance(ASLEEP.saturating_sub(started.elapsed())).await;
+    loop {
+        let look = std::time::Instant::now() + Duration::from_millis(100);
+        while std::time::Instant::now() < look {
+            if sleeper.is_finished() {
+                return sleeper.await.unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+        // It fell asleep when its handler had come so far, perhaps after the clock was moved for the first time.
+        advance(Duration::from_secs(1)).await;
     }
 }
 

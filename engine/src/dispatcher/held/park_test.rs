@@ -11,7 +11,7 @@ use tidemill_core::{
 use tokio::time::{Instant, advance};
 
 use crate::dispatcher::testing::{
-    ASLEEP, Engine, PATIENCE, StandsStill, Waits, held, settled, until, value,
+    Engine, PATIENCE, StandsStill, Waits, held, settled, until, value, wake,
 };
 
 use super::*;
@@ -104,10 +104,9 @@ async fn a_message_that_cannot_begin_is_parked_before_its_broker_takes_it_back_a
     engine.until_pending(1).await;
     assert!(!record.is_finished() && !sleeper.is_finished());
     assert_eq!(value(&dir, ":alone"), None);
-    advance(ASLEEP - begin.elapsed()).await;
+    assert_eq!(wake(sleeper, begin).await, Settlement::Settle);
     until("the record is done", || record.is_finished()).await;
     until("the message is done", || value(&dir, ":alone").is_some()).await;
-    assert_eq!(sleeper.await.unwrap(), Settlement::Settle);
     engine.until_pending(0).await;
     assert_eq!(value(&dir, ":record").as_deref(), Some("1"));
     engine.stop().await;
@@ -152,8 +151,7 @@ async fn a_lane_over_its_budget_waits_at_its_source_and_goes_on() {
     }
     assert_eq!(settled(&over), 0);
 
-    advance(ASLEEP - begin.elapsed()).await;
-    assert_eq!(sleeper.await.unwrap(), Settlement::Settle);
+    assert_eq!(wake(sleeper, begin).await, Settlement::Settle);
     let (mut left, mut since) = (u64::MAX, std::time::Instant::now());
     while settled(&over) < over.len() {
         let pending = engine.pending().await;
