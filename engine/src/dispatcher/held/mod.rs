@@ -262,9 +262,16 @@ impl Dispatcher {
     }
 
     /// Parks a delivery that has waited for too long.
-    async fn look_after(&self, held: &HeldDelivery) {
-        if self.has_waited_long(held).await && *held.stage.lock().await == Stage::Held {
-            self.park(held, None).await;
+    async fn look_after(self: &Arc<Self>, held: Arc<HeldDelivery>) {
+        let this = self.clone();
+        let looks = async move {
+            if this.has_waited_long(&held).await && *held.stage.lock().await == Stage::Held {
+                this.park(&held, None).await;
+            }
+        };
+        // A task of its own: if it breaks, the others are looked after all the same.
+        if let Err(error) = tokio::spawn(looks).await {
+            tracing::error!(%error, "a held delivery cannot be parked, which is a bug");
         }
     }
 
@@ -451,11 +458,11 @@ async fn watch(of: Weak<Dispatcher>) {
         // One after the other, and the first of a lane parks all: for each to look at all others again would take the
         // square of their number.
         for held in in_lanes {
-            this.look_after(&held).await;
+            this.look_after(held).await;
         }
         let this = &this;
         stream::iter(alone)
-            .for_each_concurrent(TOGETHER, async |held| this.look_after(&held).await)
+            .for_each_concurrent(TOGETHER, async |held| this.look_after(held).await)
             .await;
         last = now;
     }
