@@ -26,7 +26,8 @@ impl Dispatcher {
         now: Timestamp,
     ) -> Vec<Accepted> {
         let table = self.table.load();
-        let matched = self.matched(&table, source, &event, remember, now);
+        let listeners = table.listeners(source);
+        let matched = self.matched(&table, source, listeners, &event, remember, now);
         if matched.is_empty() {
             return Vec::new();
         }
@@ -49,16 +50,16 @@ impl Dispatcher {
         std::iter::once(accepted).chain(forwarded).collect()
     }
 
-    /// A delivery for each trigger that matches the event of a source, with its place.
+    /// A delivery for each trigger that matches the event, with its place, of those that listen to its source.
     pub(super) fn matched(
         &self,
         table: &Table,
         source: &str,
+        listeners: &[usize],
         event: &Event,
         remember: bool,
         now: Timestamp,
     ) -> Vec<(usize, NewDelivery)> {
-        let listeners = table.listeners(source);
         let parsed = Parsed::new(event);
         let mut deliveries = Vec::with_capacity(listeners.len());
         for &place in listeners {

@@ -208,7 +208,12 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// Moves the clock until a [sleeper](Engine::sleeper) that started then has ended.
 pub async fn wake(sleeper: Waits, started: Instant) -> Settlement {
     advance(ASLEEP.saturating_sub(started.elapsed())).await;
+    let deadline = std::time::Instant::now() + PATIENCE;
     loop {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the sleeper never wakes"
+        );
         let look = std::time::Instant::now() + Duration::from_millis(100);
         while std::time::Instant::now() < look {
             if sleeper.is_finished() {

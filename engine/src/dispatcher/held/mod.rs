@@ -136,8 +136,8 @@ impl Dispatcher {
         }
         let mut last = LastLog::default();
         let entry = |(number, held)| {
-            let told = Waits::new(settlements, number);
-            self.entry(held, told, &table, intake.source, now, &mut last)
+            let waits = Waits::new(settlements, number);
+            self.entry(held, waits, &table, intake.source, now, &mut last)
         };
         let entries: Vec<Entry<'_>> = all.into_iter().map(entry).collect();
         let (mut tickets, mut ready) = (Vec::with_capacity(entries.len()), Vec::new());
@@ -184,7 +184,7 @@ impl Dispatcher {
         } = held;
         event.traceparent.get_or_insert_with(trace::new_traceparent);
         let listeners = table.listeners(&source);
-        let new = self.matched(table, &source, &event, stable, now);
+        let new = self.matched(table, &source, listeners, &event, stable, now);
         let received = position
             .as_ref()
             .map(|position| self.held.offsets.received(position, last));
