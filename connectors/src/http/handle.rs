@@ -18,6 +18,7 @@ use super::{
     body::Inbound,
     budget::Budget,
     cors,
+    crowd::{Crowd, Seat},
     event::{self, Told},
     health::Health,
     refusal::{self, Refusal},
@@ -42,10 +43,15 @@ pub(super) struct Server {
     pub(super) tuning: Tuning,
     /// How many more connections may open.
     pub(super) connections: Arc<Semaphore>,
+    pub(super) crowd: Arc<Crowd>,
 }
 
 impl Server {
-    pub(super) async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(super) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        seat: &Seat,
+    ) -> Response<Full<Bytes>> {
         let start = Instant::now();
         let (head, body) = request.into_parts();
         let mut body = Inbound::new(body, head.headers.contains_key(header::EXPECT));
@@ -56,7 +62,14 @@ impl Server {
                 StatusCode::NOT_FOUND,
                 "no trigger listens to this path",
             )),
-            Some(path) => self.take(&paths, path, &head, &mut body).await,
+            Some(path) => {
+                let crowded = path.is_crowded(&self.tuning);
+                let way = self
+                    .crowd
+                    .gives_way(path.number, crowded, start, &self.tuning);
+                seat.gives_way.note(way, self.tuning.calm);
+                self.take(&paths, path, &head, &mut body).await
+            }
         };
         let mut response = answer.unwrap_or_else(Refusal::into_response);
         if let Some(cors) = found.and_then(|path| path.cors.as_ref()) {

@@ -27,12 +27,15 @@
 //!   that take over 60 s at less than 16 KiB a second.
 //! - A connection has 10 s for its first head, and for each later one from its first byte on; between
 //!   two requests it may be silent for 75 s.
+//! - While 16 requests or more of one path with `mode = "async"` are under way, and other paths have some too, the
+//!   connections of the one give way to those of the others.
 //! - When too much is under way, requests are answered with 429 and `Retry-After`: half of all
 //!   connections for one path, or 256 MiB of bodies, besides one largest body for each path.
 
 mod body;
 mod budget;
 mod cors;
+mod crowd;
 mod destination;
 mod error;
 mod event;
@@ -63,6 +66,7 @@ pub use health::{Count, Health, Status};
 pub use route::{Route, source};
 
 use budget::Budget;
+use crowd::Crowd;
 use handle::Server;
 use route::Paths;
 use tuning::Tuning;
@@ -176,6 +180,7 @@ impl Bound {
             health: routes.health,
             connections: Arc::new(Semaphore::new(tuning.connections)),
             tuning,
+            crowd: Arc::new(Crowd::new()),
         };
         serve::serve(Arc::new(server), self.listener, stop, drain).await;
     }

@@ -15,11 +15,10 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::tuning::Tuning;
+use super::{crowd::Seated, tuning::Tuning};
 
 /// What a connection is about.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +49,7 @@ impl Drop for Busy {
 }
 
 pub(super) struct Paced {
-    stream: TcpStream,
+    stream: Seated,
     phase: Phase,
     head: Limit,
     idle: Limit,
@@ -68,7 +67,7 @@ struct Limit {
 }
 
 impl Paced {
-    pub(super) fn new(stream: TcpStream, phase: Phase, tuning: &Tuning) -> Paced {
+    pub(super) fn new(stream: Seated, phase: Phase, tuning: &Tuning) -> Paced {
         Paced {
             stream,
             phase,
@@ -81,7 +80,7 @@ impl Paced {
     fn write<T>(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut Seated>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let written = write(Pin::new(&mut self.stream), cx);
         if written.is_pending() {

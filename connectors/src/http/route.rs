@@ -18,8 +18,10 @@ use crate::bucket::Hook;
 
 use super::{
     budget::Share,
+    crowd::Lately,
     error::Error,
     health::{Health, Statuses},
+    tuning::Tuning,
     verify::Verifier,
 };
 
@@ -73,6 +75,8 @@ pub fn source(path: &str) -> String {
 
 /// A path with its triggers.
 pub(super) struct Path {
+    /// Its place among all paths.
+    pub(super) number: u32,
     /// As it stands in the plan.
     pub(super) pattern: String,
     /// See [`source`].
@@ -89,11 +93,24 @@ pub(super) struct Path {
     pub(super) share: Share,
     /// How many more requests may be under way.
     pub(super) requests: Semaphore,
+    /// The most that may.
+    most: usize,
+    /// Many of its requests were under way.
+    crowded: Lately,
     /// The answers that it gave.
     pub(super) answers: Arc<Statuses>,
 }
 
 impl Path {
+    /// Whether many of its requests are under way to become durable, or were when one of the last ones came. To be
+    /// called for each that comes.
+    pub(super) fn is_crowded(&self, tuning: &Tuning) -> bool {
+        let under_way = self.most - self.requests.available_permits();
+        let many = self.mode == Mode::Async && under_way >= tuning.crowd;
+        self.crowded.note(many, tuning.calm);
+        self.crowded.was()
+    }
+
     /// The `Allow` header.
     pub(super) fn allow(&self) -> HeaderValue {
         let methods: Vec<&str> = self.methods.keys().map(String::as_str).collect();
@@ -155,6 +172,7 @@ impl Paths {
         let verify = plan.verify.as_ref();
         let max_body = usize::try_from(plan.max_body).unwrap_or(usize::MAX);
         self.all.push(Path {
+            number: at as u32,
             pattern: plan.path.clone(),
             source: source(&plan.path),
             mode: plan.mode,
@@ -167,6 +185,8 @@ impl Paths {
             hook,
             share: Share::new(max_body),
             requests: Semaphore::new(requests),
+            most: requests,
+            crowded: Lately::default(),
             answers: health.of(&plan.path),
         });
         Ok(at)

@@ -29,6 +29,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    crowd::{Seat, Seated, Serving},
     handle::Server,
     pace::{Busy, Paced, Phase},
     tuning::{NO_FILES, REFUSAL, REFUSING},
@@ -58,11 +59,19 @@ pub(super) async fn serve(
             }
         };
         if let Ok(permit) = server.connections.clone().try_acquire_owned() {
-            let served = connection(server.clone(), stream, stop.clone(), cut.clone());
-            tasks.spawn(async move {
+            let seat = Arc::<Seat>::default();
+            let served = connection(
+                server.clone(),
+                stream,
+                seat.clone(),
+                stop.clone(),
+                cut.clone(),
+            );
+            let run = async move {
                 served.await;
                 drop(permit);
-            });
+            };
+            Serving::spawn(run, seat, server.crowd.clone(), tasks.token());
         } else {
             server.health.turned_away();
             if let Ok(permit) = refusing.clone().try_acquire_owned() {
@@ -91,6 +100,7 @@ pub(super) async fn serve(
 async fn connection(
     server: Arc<Server>,
     stream: TcpStream,
+    seat: Arc<Seat>,
     stop: CancellationToken,
     cut: CancellationToken,
 ) {
@@ -98,11 +108,12 @@ async fn connection(
     // Answers are written whole, and are not to wait for more.
     let _ = stream.set_nodelay(true);
     let phase = Phase::default();
+    let stream = Seated::new(stream, seat.clone());
     let stream = TokioIo::new(Paced::new(stream, phase.clone(), &server.tuning));
     let service = |request: Request<Incoming>| {
-        let (server, busy) = (server.clone(), phase.busy());
+        let (server, seat, busy) = (server.clone(), seat.clone(), phase.busy());
         async move {
-            let response = server.respond(request).await;
+            let response = server.respond(request, &seat).await;
             Ok::<_, Infallible>(response.map(|body| Answer { body, _busy: busy }))
         }
     };

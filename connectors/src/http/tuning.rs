@@ -24,6 +24,13 @@ pub(super) struct Tuning {
     pub(super) notification: Duration,
     /// How long a client may leave an answer unread.
     pub(super) unread: Duration,
+    /// From how many requests on, under way at a time to become durable, a path is crowded: more than a commit
+    /// needs to be worth its while, and fewer than would keep another request waiting for long.
+    pub(super) crowd: usize,
+    /// For how many requests a path is crowded after that, and a connection gives way after its last request that did.
+    pub(super) calm: u8,
+    /// For how many seconds after another path's last request a crowded one gives way.
+    pub(super) beside: u64,
     /// How many bytes are read, and thrown away, of a body that nobody wants: a client that is
     /// answered while it sends sees the answer only if it can go on.
     pub(super) unwanted: usize,
@@ -39,6 +46,9 @@ impl Tuning {
         slow: (Duration::from_secs(60), 16 << 10),
         notification: Duration::from_secs(20),
         unread: Duration::from_secs(30),
+        crowd: 16,
+        calm: 64,
+        beside: 10,
         unwanted: 16 << 20,
     };
 }

@@ -98,6 +98,10 @@ pub const WATCH_HINTS: usize = 65_536;
 /// group commit.
 pub const SCAN_OFFERS: usize = 512;
 
+/// How far behind others the kernel puts threads that step back, as a step of `nice`: it gives one a tenth of a core
+/// that both want.
+pub const STEP_BACK: i32 = 10;
+
 /// The most units in one commit of the journal, so that the first of them does not wait for long.
 pub const COMMIT_UNITS: usize = 4096;
 

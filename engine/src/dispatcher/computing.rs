@@ -18,6 +18,7 @@ use std::{
 };
 
 use rustix::process::nice;
+use tidemill_core::limits;
 use tidemill_sandbox::cpu_time;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -37,13 +38,10 @@ const MOST: u32 = 4 * EXPECTED;
 /// How old the last look may be at what a thread has used of its core.
 const LOOK: Duration = Duration::from_micros(100);
 
-/// How far behind others the kernel puts a thread: it gives it a tenth of a core that both want.
-const NICE: i32 = 10;
-
 /// Puts this thread behind all others.
 pub fn step_back() {
     // It is always allowed.
-    _ = nice(NICE);
+    _ = nice(limits::STEP_BACK);
 }
 
 /// A poll, or what else a thread does without a pause.

@@ -17,7 +17,11 @@ use super::PATIENCE;
 
 #[derive(Default)]
 pub(super) struct Inner {
+    /// Offers that came, answered or not.
+    pub(super) came: usize,
     pub(super) offers: Vec<Offer>,
+    /// The threads in which they were answered.
+    pub(super) threads: Vec<String>,
     pub(super) calls: Vec<Call>,
     ids: HashMap<String, [u8; 32]>,
     /// What offers and calls end with.
@@ -80,6 +84,7 @@ impl Fake {
 impl Intake for Fake {
     fn offer(&self, offer: Offer) -> BoxFuture<'_, Result<Receipt, IntakeError>> {
         Box::pin(async move {
+            self.with(|inner| inner.came += 1);
             self.pass().await;
             self.with(|inner| {
                 if let Some(trouble) = inner.trouble.clone() {
@@ -92,6 +97,8 @@ impl Intake for Fake {
                     Mark::Ledger(_) | Mark::Cursor(_) => panic!("not a mark of requests"),
                 };
                 inner.offers.push(offer);
+                let thread = std::thread::current();
+                inner.threads.extend(thread.name().map(str::to_owned));
                 Ok(match known {
                     None => Receipt::Accepted { deliveries: 1 },
                     Some(known) if known == print => Receipt::Duplicate,

@@ -2,6 +2,7 @@
 //! byte, for most of what goes wrong cannot be said with a proper client.
 
 mod cors;
+mod crowd;
 mod fake;
 mod malformed;
 mod replies;
