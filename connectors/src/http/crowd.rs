@@ -290,11 +290,11 @@ mod tests {
         };
         assert!(!asked(1, true, 5), "nobody else came");
         assert!(!asked(1, false, 5) && !asked(1, true, 5));
-        assert!(!asked(2, false, 5));
-        assert!(asked(1, true, 5) && asked(1, true, 15));
-        assert!(!asked(1, false, 6) && !asked(1, false, 7));
-        assert!(asked(1, true, 15), "its own are none of others");
-        assert!(!asked(1, true, 16), "long ago");
-        assert!(!asked(2, true, 18), "for long, both are crowded");
+        assert!(!asked(2, false, 8));
+        assert!(asked(1, true, 8) && asked(1, true, 9));
+        assert!(!asked(1, false, 9));
+        assert!(asked(1, true, 9), "its own are none of others");
+        assert!(!asked(1, true, 10), "long ago");
+        assert!(!asked(2, true, 11), "both are crowded");
     }
 }

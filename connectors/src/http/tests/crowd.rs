@@ -8,6 +8,7 @@ use super::{super::crowd::NAME, *};
 const TUNING: Tuning = Tuning {
     crowd: 3,
     calm: 2,
+    beside: 3600,
     ..Tuning::STANDARD
 };
 
