@@ -16,6 +16,7 @@ use super::{
     known::Known,
     moves::Moves,
     statements::Statements,
+    tally::{Tally, Told},
     turns,
 };
 use crate::{Accepted, Added, KeyDone, KvWrite, NewDelivery, Noted, Settle, Unit, UnitResult};
@@ -31,6 +32,7 @@ pub struct Applier<'c> {
     known: Arc<Known>,
     moves: Moves,
     counters: Counters,
+    tally: Tally,
     /// No event id expires before.
     event_ids_until: i64,
     /// Engine running time up to the start of this engine, in milliseconds.
@@ -39,7 +41,7 @@ pub struct Applier<'c> {
 
 impl<'c> Applier<'c> {
     /// Goes on where the journal stands.
-    pub fn new(conn: &'c Connection, known: Arc<Known>) -> Result<Self> {
+    pub fn new(conn: &'c Connection, known: Arc<Known>, told: Arc<Told>) -> Result<Self> {
         let counters = Counters::open(conn)?;
         let mut sql = Statements::new(conn)?;
         Ok(Applier {
@@ -49,18 +51,21 @@ impl<'c> Applier<'c> {
             moves: Moves::default(),
             ran_before: counters.running(),
             counters,
+            tally: Tally::open(conn, told)?,
         })
     }
 
     /// The transaction is durable.
     pub fn committed(&mut self) {
         self.counters.committed();
+        self.tally.committed();
     }
 
     /// The transaction was taken back: what was remembered of it does not hold.
     pub fn taken_back(&mut self) {
         self.moves.taken_back();
         self.counters.taken_back();
+        self.tally.taken_back();
         self.event_ids_until = i64::MIN;
     }
 
@@ -185,11 +190,11 @@ impl<'c> Applier<'c> {
         } = settled;
         match settle {
             Settle::Done { .. } => {
-                self.leave(settled)?;
+                self.leave(settled, false)?;
                 self.release(settled, false)?;
             }
             Settle::Purge { .. } => {
-                self.leave(settled)?;
+                self.leave(settled, true)?;
                 self.release(settled, true)?;
             }
             Settle::Retry { due, record, .. } => {
@@ -200,9 +205,11 @@ impl<'c> Applier<'c> {
                 self.attempt(seq, attempts, record)?;
                 let row = params![seq, cause.as_str(), record.reason, record.ended.0];
                 self.sql.die.execute(row)?;
+                self.tally.left(false);
+                self.tally.came(true);
             }
             Settle::Redrive { new, .. } => {
-                self.leave(settled)?;
+                self.leave(settled, true)?;
                 let body = Body {
                     event,
                     shared: settled.shared,
@@ -214,9 +221,10 @@ impl<'c> Applier<'c> {
         Ok(None)
     }
 
-    /// Removes a delivery and its history.
-    fn leave(&mut self, settled: Settled) -> Result<()> {
+    /// Removes a delivery, a dead letter or not, and its history.
+    fn leave(&mut self, settled: Settled, dead: bool) -> Result<()> {
         self.sql.delete_delivery.execute([settled.seq])?;
+        self.tally.left(dead);
         if settled.attempts > 0 {
             self.sql.delete_attempts.execute([settled.seq])?;
         }
@@ -330,6 +338,7 @@ impl<'c> Applier<'c> {
             new.dead.as_ref().map(|(_, reason)| reason),
             died.map(|at| at.0),
         ])?;
+        self.tally.came(died.is_some());
         for (position, record) in (0..).zip(&new.history) {
             self.attempt(seq, position, record)?;
         }

@@ -15,6 +15,7 @@ mod open;
 mod queries;
 mod reader;
 mod statements;
+mod tally;
 mod turns;
 mod writer;
 
@@ -432,11 +433,17 @@ impl Journal for SqliteJournal {
 
     fn stats(&self) -> BoxFuture<'_, Result<Stats, JournalError>> {
         Box::pin(async move {
-            let mut stats = self.readers.run(queries::stats).await?;
-            if !self.read_only {
-                stats.bytes = self.bytes();
+            if self.read_only {
+                return self.readers.run(queries::stats).await;
             }
-            Ok(stats)
+            if lock(&self.queue).is_none() {
+                return Err(JournalError::Closed);
+            }
+            Ok(Stats {
+                pending: self.shared.told.pending.load(Ordering::Relaxed),
+                dead: self.shared.told.dead.load(Ordering::Relaxed),
+                bytes: self.bytes(),
+            })
         })
     }
 

@@ -448,20 +448,31 @@ pub fn has_expired(
 
 /// The bytes are those of the file alone: how long the log is, only the writer knows.
 pub fn stats(conn: &Connection) -> Result<Stats> {
-    let count = |sql: &str| -> Result<u64> {
-        cached(conn, sql)?
-            .query_row([], |row| row.get::<_, i64>(0))
-            .map(|number| number as u64)
-    };
-    let pages = count("PRAGMA page_count")? - count("PRAGMA freelist_count")?;
+    let pages = count(conn, "PRAGMA page_count")? - count(conn, "PRAGMA freelist_count")?;
+    Ok(Stats {
+        pending: count_pending(conn)?,
+        dead: count_dead(conn)?,
+        bytes: pages * count(conn, "PRAGMA page_size")?,
+    })
+}
+
+/// Deliveries waiting or running, counted one by one.
+pub fn count_pending(conn: &Connection) -> Result<u64> {
     let free =
         "SELECT count(*) FROM deliveries INDEXED BY pending WHERE died IS NULL AND blocked = 0";
     let blocked = "SELECT count(*) FROM deliveries INDEXED BY blocked WHERE blocked = 1";
-    Ok(Stats {
-        pending: count(free)? + count(blocked)?,
-        dead: count("SELECT count(*) FROM deliveries INDEXED BY dead WHERE died IS NOT NULL")?,
-        bytes: pages * count("PRAGMA page_size")?,
-    })
+    Ok(count(conn, free)? + count(conn, blocked)?)
+}
+
+/// Dead letters.
+pub fn count_dead(conn: &Connection) -> Result<u64> {
+    let dead = "SELECT count(*) FROM deliveries INDEXED BY dead WHERE died IS NOT NULL";
+    count(conn, dead)
+}
+
+fn count(conn: &Connection, sql: &str) -> Result<u64> {
+    let number = cached(conn, sql)?.query_row([], |row| row.get::<_, i64>(0));
+    number.map(|number| number as u64)
 }
 
 fn read_delivery(row: &Row<'_>) -> Result<Delivery> {

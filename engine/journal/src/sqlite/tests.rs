@@ -417,6 +417,7 @@ async fn a_unit_that_sqlite_refuses_fails_alone() {
         }
     }
     assert_eq!(journal.pending("t", None, 9).await.unwrap().len(), 3);
+    assert_eq!(journal.stats().await.unwrap().pending, 3);
 }
 
 #[tokio::test]

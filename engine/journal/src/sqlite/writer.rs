@@ -17,7 +17,7 @@ use rusqlite::{Connection, Statement};
 use tidemill_core::limits::COMMIT_UNITS;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RunningClock, apply::Applier, fault, gather::Gather, known::Known, open};
+use super::{RunningClock, apply::Applier, fault, gather::Gather, known::Known, open, tally::Told};
 use crate::{JournalError, Unit, UnitResult};
 
 /// Commits that may wait for the writer; more wait at the door.
@@ -54,6 +54,8 @@ pub struct Job {
 pub struct Shared {
     /// Bytes in use as of the last commit.
     pub bytes: AtomicU64,
+    /// Deliveries and dead letters as of the last commit.
+    pub told: Arc<Told>,
     /// Why nothing more is taken.
     pub broken: OnceLock<JournalError>,
     /// What need not be looked up.
@@ -115,7 +117,7 @@ impl<'c> Writer<'c> {
         shared: Arc<Shared>,
         log: Arc<AtomicU64>,
     ) -> rusqlite::Result<Self> {
-        let applier = Applier::new(conn, shared.known.clone())?;
+        let applier = Applier::new(conn, shared.known.clone(), shared.told.clone())?;
         let page_size = conn.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0))? as u64;
         let checkpoint_at = CHECKPOINT_PAGES;
         let mut writer = Writer {
