@@ -16,7 +16,7 @@ use tidemill_connectors::{
     kafka,
 };
 
-use super::{Failure, load};
+use super::{Failure, counted, load};
 
 pub(super) fn check(file: &Path, connect: bool, json: bool) -> Result<(), Failure> {
     if json {
@@ -42,7 +42,7 @@ pub(super) fn check(file: &Path, connect: bool, json: bool) -> Result<(), Failur
     let parts = parts
         .into_iter()
         .filter(|(n, what)| *n > 0 || *what != "connection");
-    let parts = parts.map(|(n, what)| format!("{n} {what}{}", if n == 1 { "" } else { "s" }));
+    let parts = parts.map(|(n, what)| counted(n as u64, what));
     let parts: Vec<_> = parts.collect();
     outln!("{}: fine: {}", file.display(), parts.join(", "));
     Ok(())

@@ -10,7 +10,7 @@ use tidemill_core::{delivery::Cause, identity::DeliveryId, rate::Rate};
 use tokio::runtime::Runtime;
 
 use super::{
-    ConfigArg, Failure,
+    ConfigArg, Failure, counted,
     operator::Operator,
     progress::{Pace, Progress},
     reader::{Reader, runtime},
@@ -237,8 +237,7 @@ fn given_up(line: &DeadLetterView) -> String {
         Cause::Unmatched => "not for any trigger, given up",
         Cause::TooLarge => "too large, given up",
     };
-    let s = if line.attempts == 1 { "" } else { "s" };
-    format!("{why} after {} attempt{s}", line.attempts)
+    format!("{why} after {}", counted(line.attempts, "attempt"))
 }
 
 fn show(detail: &DeadLetterDetail, json: bool) -> Result<(), Failure> {

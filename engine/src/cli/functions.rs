@@ -9,7 +9,7 @@ use tidemill_config::plan::{FunctionPlan, Plan};
 use tidemill_journal::{Journal, UsageFilter};
 use wit_component::DecodedWasm;
 
-use super::{ConfigArg, Failure, known_function, reader::Reader};
+use super::{ConfigArg, Failure, counted, known_function, reader::Reader};
 use crate::{assemble, clock, views::UsageView};
 
 /// What to do with functions.
@@ -203,8 +203,11 @@ fn text(view: &FunctionView) -> String {
         "today",
         match &view.today {
             Some(used) => format!(
-                "{} invocations, {:.3} GB-s, {:.3} s of wall time, {:.3} s of CPU time",
-                used.invocations, used.gb_seconds, used.wall_seconds, used.cpu_seconds
+                "{}, {:.3} GB-s, {:.3} s of wall time, {:.3} s of CPU time",
+                counted(used.invocations, "invocation"),
+                used.gb_seconds,
+                used.wall_seconds,
+                used.cpu_seconds
             ),
             None => "nothing ran".to_owned(),
         },

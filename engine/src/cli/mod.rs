@@ -284,6 +284,14 @@ fn put(text: fmt::Arguments<'_>) {
     }
 }
 
+/// How many there are of something, in words.
+fn counted(n: impl Into<u64>, what: &str) -> String {
+    match n.into() {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
 /// What a client of the admin address must show, looked up.
 fn admin_token(plan: &Plan) -> anyhow::Result<Option<Secret>> {
     let token = plan.engine.admin_token.as_ref();
